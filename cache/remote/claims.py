@@ -19,14 +19,17 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from threading import Event, Thread
 
-from encode_once.cache.errors import RemoteError, StoreBusyError
+from encode_once.cache.errors import StoreBusyError
 from encode_once.cache.format.files import typed
 from encode_once.cache.remote.folder import RemoteFolder
+from encode_once.cache.terminal import print_message
 
 FOLDER = "claims"
 RENEW_SECONDS = 5.0
 DEAD_SECONDS = 60.0  # time for several renewals, each with the attempts of a request
 POLL_SECONDS = 1.0
+WAIT_SECONDS = 600.0  # for a claim that is held for a few requests, by each of the machines before this one
+UNKNOWN = "a process that is not recorded"
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Claim:
         self._remote, self._name, self._number, self._record = remote, name, number, record
         self._ended = Event()
         self._lost_to: str | None = None
-        self._thread = Thread(target=self._renew, daemon=True)
+        self._renewed = time.monotonic()
+        self._thread = Thread(target=self._keep, daemon=True)
         self._thread.start()
 
     def check(self) -> None:
@@ -62,7 +66,10 @@ class Claim:
 
         Raises:
             StoreBusyError: one has; the message names it.
+            RemoteError: the claim was not renewed for so long that one may have, and cannot be renewed now.
         """
+        if self._lost_to is None and time.monotonic() - self._renewed > DEAD_SECONDS:
+            self._renew()
         if self._lost_to is not None:
             raise StoreBusyError(
                 f"{self._remote.url}: {self._name} was taken over by {self._lost_to}, as this process had "
@@ -70,15 +77,19 @@ class Claim:
                 "again later"
             )
 
+    def _keep(self) -> None:
+        while self._lost_to is None and not self._ended.wait(RENEW_SECONDS):
+            with suppress(OSError):  # the next time; `check` sees if there is none
+                self._renew()
+
     def _renew(self) -> None:
-        while not self._ended.wait(RENEW_SECONDS):
-            with suppress(RemoteError):  # the next time
-                number, record = _latest(self._remote, self._name)
-                if number > self._number:
-                    self._lost_to = record.owner if record else "another process"
-                    return
-                self._record = replace(self._record, beat=self._record.beat + 1)
-                self._write()
+        number, record = _latest(self._remote, self._name)
+        if number > self._number:
+            self._lost_to = record.owner if record else "another process"
+        else:
+            self._record = replace(self._record, beat=self._record.beat + 1)
+            self._write()
+            self._renewed = time.monotonic()
 
     def _write(self) -> None:
         self._remote.write(_object(self._name, self._number), _content(self._record))
@@ -89,7 +100,7 @@ class Claim:
         self._thread.join()
         if self._lost_to is None:
             self._record = replace(self._record, released=True)
-            with suppress(RemoteError):  # others have to wait until it counts as dead
+            with suppress(OSError):  # others have to wait until it counts as dead
                 self._write()
 
 
@@ -105,7 +116,7 @@ def claimed(remote: RemoteFolder, name: str, copy: str, what: str, *, wait: bool
         wait: for the end of another's claim, which is short.
 
     Raises:
-        StoreBusyError: a process that is alive has it.
+        StoreBusyError: a process that is alive has it, or has had it for WAIT_SECONDS.
     """
     claim = _take(remote, name, copy, what, wait)
     try:
@@ -118,15 +129,7 @@ def _take(remote: RemoteFolder, name: str, copy: str, what: str, wait: bool) -> 
     now = datetime.now(UTC).isoformat(timespec="seconds")
     own = ClaimRecord(uuid.uuid4().hex, copy, os.getpid(), socket.gethostname(), now)
     while True:
-        number, record = _latest(remote, name)
-        if number and not (record and (record.released or record.copy == copy)):
-            alive = _watched(remote, name, number, record)
-            if alive and wait:
-                continue
-            if alive:
-                raise _busy(what, alive)
-            if _latest(remote, name)[0] != number:  # it was released, and somebody else has it
-                continue
+        number = _ended(remote, name, copy, what, wait)
         remote.create(_object(name, number + 1), _content(own))
         winner = _record(remote, name, number + 1)  # own, also if the answer of the first attempt was lost
         if winner and winner.claimant == own.claimant:
@@ -136,6 +139,26 @@ def _take(remote: RemoteFolder, name: str, copy: str, what: str, wait: bool) -> 
             return Claim(remote, name, number + 1, own)
         if winner and not winner.released and not wait:
             raise _busy(what, winner.owner)
+
+
+def _ended(remote: RemoteFolder, name: str, copy: str, what: str, wait: bool) -> int:
+    """The number of the latest claim, which has ended; 0 if there is none. Raises as `claimed` does."""
+
+    def counts(number: int, record: ClaimRecord | None) -> bool:
+        return number > 0 and not (record and (record.released or record.copy == copy))
+
+    end = time.monotonic() + (WAIT_SECONDS if wait else 0.0)
+    number, record = _latest(remote, name)
+    if counts(number, record):
+        print_message(f"waiting for {record.owner if record else UNKNOWN}, which is or was writing {what}")
+    while counts(number, record):
+        owner = _watched(remote, name, number, record)
+        if owner and time.monotonic() >= end:
+            raise _busy(what, owner)
+        before, (number, record) = number, _latest(remote, name)
+        if not owner and number == before:
+            break
+    return number
 
 
 def _busy(what: str, owner: str) -> StoreBusyError:
@@ -154,7 +177,7 @@ def _watched(remote: RemoteFolder, name: str, number: int, record: ClaimRecord |
         if current and current.released:
             return ""
         if latest != number or current != record:
-            return current.owner if current else "which one is not recorded"
+            return current.owner if current else UNKNOWN
     return ""
 
 

@@ -76,8 +76,8 @@ def test_a_dead_claim_of_the_same_local_copy_is_taken_at_once(folder, monkeypatc
 
 def test_who_was_paused_learns_that_the_claim_is_lost(folder, monkeypatch):
     resumed = Event()
-    renew = claims.Claim._renew
-    monkeypatch.setattr(claims.Claim, "_renew", lambda self: resumed.wait() and renew(self))
+    keep = claims.Claim._keep
+    monkeypatch.setattr(claims.Claim, "_keep", lambda self: resumed.wait() and keep(self))
     with claimed(folder, "shard", "first copy", "it") as paused:
         with monkeypatch.context() as patch:
             patch.setattr(claims, "DEAD_SECONDS", DEAD)
@@ -100,6 +100,39 @@ def test_who_may_wait_gets_the_claim_when_it_is_released(folder):
     inside = []
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(change, range(4)))
+
+
+def test_who_waits_says_so_and_ends_if_it_takes_too_long(folder, monkeypatch, capsys):
+    monkeypatch.setattr(claims, "WAIT_SECONDS", 0.1)
+    with (
+        claimed(folder, "tables", "first copy", "the tables"),
+        pytest.raises(StoreBusyError, match="another process is writing the tables"),
+        claimed(folder, "tables", "second copy", "the tables", wait=True),
+    ):
+        pass
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("waiting for process ")
+    assert line.endswith("which is or was writing the tables")
+
+
+def test_a_claim_that_could_not_be_renewed_is_renewed_or_given_up_when_it_is_used(folder, monkeypatch):
+    monkeypatch.setattr(claims, "DEAD_SECONDS", DEAD)
+    monkeypatch.setattr(claims, "RENEW_SECONDS", 0.02)
+    reachable = RemoteFolder.write
+
+    def fails(self, name, content):
+        raise FileNotFoundError("no such bucket, for a moment")
+
+    with claimed(folder, "shard", "first copy", "it") as claim:
+        monkeypatch.setattr(RemoteFolder, "write", fails)
+        time.sleep(2 * DEAD)
+        with pytest.raises(FileNotFoundError):
+            claim.check()
+        beat = latest(folder)["beat"]
+        monkeypatch.setattr(RemoteFolder, "write", reachable)
+        claim.check()
+        time.sleep(0.1)
+        assert latest(folder)["beat"] > beat + 1  # its thread is still there
 
 
 def test_a_damaged_claim_counts_until_it_has_not_changed_for_long_enough(folder, monkeypatch):
