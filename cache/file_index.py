@@ -38,7 +38,7 @@ ROWS = "SELECT path, size, mtime_ns, key, checksum FROM keys_of_files"
 MERGED = (
     "INSERT INTO keys_of_files VALUES (?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET size = excluded.size,"
     " mtime_ns = excluded.mtime_ns, key = excluded.key, checksum = excluded.checksum"
-    " WHERE excluded.mtime_ns > mtime_ns"
+    " WHERE excluded.mtime_ns > mtime_ns AND mtime_ns >= 0"  # of data at URLs it is minus a hash, no time
 )
 # Errors of the disk or of its permissions: the database is not damaged.
 DISK_ERRORS = {
@@ -118,7 +118,7 @@ class FileIndex:
     def merge(self, other: "FileIndex") -> int:
         """Add the intact rows of another index, which is only read; returns how many were added or replaced.
 
-        Of a file that both have, the row of the later modification counts.
+        Of a file that both have, the row of the later modification counts; of one at a URL, the own row.
 
         Raises:
             DamagedError: the other database cannot be read; nothing was added.

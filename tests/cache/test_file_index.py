@@ -152,6 +152,14 @@ def test_of_a_file_in_both_indices_the_later_row_is_kept(index, tmp_path):
     assert index.merge(FileIndex(tmp_path / "missing.sqlite")) == 0
 
 
+def test_of_a_file_at_a_url_in_both_indices_the_own_row_is_kept(index, tmp_path):
+    other = FileIndex(tmp_path / "other.sqlite")  # the numbers are hashes, which have no order
+    index.remember([("s3://b/1", (1, -7), content_key(b"a")), ("s3://b/2", (1, -3), content_key(b"b"))])
+    other.remember([("s3://b/1", (1, -5), content_key(b"c")), ("s3://b/2", (1, -5), content_key(b"d"))])
+    assert index.merge(other) == 0
+    assert dict(index.entries()) == {"s3://b/1": content_key(b"a"), "s3://b/2": content_key(b"b")}
+
+
 def test_rows_of_a_damaged_index_are_not_merged(index, tmp_path):
     index.remember([("/a", (1, 1), content_key(b"a"))])
     path = tmp_path / "other.sqlite"
