@@ -50,7 +50,7 @@ from encode_once.cache.options import (
     store_words,
     warn,
 )
-from encode_once.cache.process import keep_freed_memory
+from encode_once.cache.process import allow_many_open_files, keep_freed_memory
 from encode_once.cache.terminal import one_line, printable, short_list, short_path
 from encode_once.cache.text_table import markdown_text, table_text
 from encode_once.classify import commands as classify
@@ -642,6 +642,7 @@ def doctor(data: str | None, runs: Path, store: str, ignore: Sequence[str], as_j
       encode-once doctor
       encode-once doctor --data photos --store store --json
     """
+    from encode_once.cache import Store
     from encode_once.cache.doctor import checks_of
 
     if ignore:  # before the other checks, which take seconds
@@ -651,9 +652,9 @@ def doctor(data: str | None, runs: Path, store: str, ignore: Sequence[str], as_j
     checks = []
     for check in chain(
         checks_of("cache.doctor.installation"),
-        checks_of("cache.doctor.machine", Path(store)),
-        checks_of("extract.doctor", data, Path(store)),
-        checks_of("cache.doctor.stored", Path(store)),
+        checks_of("cache.doctor.machine", store),
+        checks_of("extract.doctor", data, store),
+        checks_of("cache.doctor.stored", store),
         checks_of("classify.doctor", runs, ignore),
     ):
         checks.append(check)
@@ -663,7 +664,7 @@ def doctor(data: str | None, runs: Path, store: str, ignore: Sequence[str], as_j
         print_json([asdict(check) for check in checks])
     if failed := sum(check.state == "FAIL" for check in checks):
         raise DataError(f"{failed} of {len(checks)} checks failed")
-    is_new = not (Path(store) / "store.json").exists()
+    is_new = not Store(store, read_only=True).exists
     words = ["--encoder", "efficientnet-lite0", *(["--data", data] if data else [])]
     say_next(*(["extract", *words] if is_new else ["fit", "--head", "mlp"]), *store_words(store))
 
@@ -846,6 +847,7 @@ def own_process() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     logging.disable()  # libraries log at length what our own lines say
     keep_freed_memory()
+    allow_many_open_files()
 
 
 def start() -> None:

@@ -1,4 +1,4 @@
-"""Cores and memory of the process, and changes of its state, which all but `keep_freed_memory` restore."""
+"""Cores and memory of the process, and changes of its state, which all but the first two restore."""
 
 import ctypes
 import os
@@ -15,6 +15,7 @@ CONTAINER = Path("/sys/fs/cgroup")  # with the memory that it may use, and uses,
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 MAX_POOLED_BLOCK = 32 << 20  # bytes, the maximum that glibc allows
 MAX_POOL = 512 << 20  # bytes
+MAX_FILES = 1 << 16  # a part of a store that is mapped takes one or two; Linux maps no more
 
 
 def cores() -> int:
@@ -62,6 +63,22 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, MAX_POOLED_BLOCK)
         mallopt(M_TRIM_THRESHOLD, MAX_POOL)
+
+
+def allow_many_open_files() -> None:
+    """Let this process open MAX_FILES files, or as many as the system allows.
+
+    Like `keep_freed_memory`, this is for a process of our own.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(ValueError, OSError):  # some systems allow fewer than they say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 @contextmanager

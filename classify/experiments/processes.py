@@ -11,7 +11,7 @@ from multiprocessing import connection, get_context, parent_process
 from typing import Any, TypeVar
 
 from encode_once.cache import DataError
-from encode_once.cache.process import cores, keep_freed_memory
+from encode_once.cache.process import allow_many_open_files, cores, keep_freed_memory
 
 Item = TypeVar("Item")
 Work = Callable[[Item], Iterable[Any]]  # item → messages
@@ -87,6 +87,7 @@ def _work(pipe: Any, setup: Any) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.disable()  # as `cli.own_process`
     keep_freed_memory()
+    allow_many_open_files()
     work = setup()
     while True:
         for message in work(pipe.recv()):

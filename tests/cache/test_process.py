@@ -1,5 +1,6 @@
 """State of the process that several threads change at once."""
 
+import resource
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -7,7 +8,7 @@ from threading import Barrier
 
 import pytest
 
-from encode_once.cache.process import SharedContext
+from encode_once.cache.process import SharedContext, allow_many_open_files
 
 
 def ignored():
@@ -42,3 +43,21 @@ def test_an_error_inside_is_raised_and_the_context_left():
     with pytest.raises(KeyError), shared():
         raise KeyError
     assert [*warnings.filters] == before
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "limit"),
+    [
+        (1024, 4096, 4096),
+        (1024, 1 << 20, 1 << 16),
+        (1024, resource.RLIM_INFINITY, 1 << 16),
+        (1 << 20, 1 << 20, 1 << 20),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, resource.RLIM_INFINITY),
+    ],
+)
+def test_as_many_files_as_allowed_may_be_open(monkeypatch, soft, hard, limit):
+    limits = [(soft, hard)]
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, pair: limits.append(pair))
+    allow_many_open_files()
+    assert limits[-1] == (limit, hard)
