@@ -12,6 +12,11 @@ def is_at_url(place: str) -> bool:
     return bool(URL.match(place))
 
 
+def is_gone(place: str) -> bool:
+    """Whether there is no file at a path; a URL is not asked for."""
+    return not is_at_url(place) and not Path(place).exists()
+
+
 def is_below(source: str, place: str | os.PathLike[str]) -> bool:
     """Whether a file that a table was read from is the one at a place, or in the folder there."""
     place = os.fspath(place)

@@ -1,4 +1,4 @@
-"""Cores and memory of the process, and changes of its state, which all but the first two restore."""
+"""Cores and memory of the process; changes of its state, of which all but the first two are undone."""
 
 import ctypes
 import os

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from encode_once.cache.doctor import Check, each
 from encode_once.cache.errors import EncodeOnceError
+from encode_once.cache.places import is_gone
 from encode_once.classify.report.checks import Evidence, check_codes, fired, line
 from encode_once.classify.runs.loading import load_run
 
@@ -29,7 +30,7 @@ def checks(folder: Path, ignore: Collection[str] = ()) -> Iterator[Check]:
         except (EncodeOnceError, OSError) as error:
             damaged.append(str(error))
             continue
-        if not Path(run.record.store).is_dir():
+        if is_gone(run.record.store):
             without_store.append(f"{path}: its store {run.record.store} is gone")
         if path.parent == folder:  # not the many of a sweep
             results, _ = fired(Evidence.of(run), ignore, vectors=False)

@@ -270,8 +270,12 @@ def _tables_of(runs: Sequence[Run], store: Store) -> list[str | None]:
         alike = {name for name in names.values() if name.rpartition("-")[0] == own.rpartition("-")[0]}
         return names.get(source) or (alike.pop() if len(alike) == 1 else own)
 
-    is_of = [os.path.realpath(run.record.store) == os.path.realpath(store.path) for run in runs]
-    return [table_of(run.record.table) if of else None for run, of in zip(runs, is_of, strict=True)]
+    place = store.location if store.mirror else os.path.realpath(store.path)
+
+    def is_of_store(run: Run) -> bool:
+        return place in (run.record.store, os.path.realpath(run.record.store))
+
+    return [table_of(run.record.table) if is_of_store(run) else None for run in runs]
 
 
 def _contents(

@@ -18,6 +18,7 @@ from encode_once.cache.options import (
     verb,
     warn,
 )
+from encode_once.cache.places import is_at_url, is_gone
 from encode_once.deploy.options import encoding_options, measured_table_option
 from encode_once.deploy.service_commands import say_switch
 
@@ -148,7 +149,7 @@ def _store(run: "Run", encoding: "Encoding") -> "Store":
     from encode_once.cache import Store
     from encode_once.classify.runs.predict import check
 
-    path = Path(encoding.store or run.record.store)
+    path = encoding.store or run.record.store
     store = Store(path)
     if not encoding.store and not store.exists:
         raise MissingDataError(f"{path}, the store of {run.path}, is not there: --store DIR names it")
@@ -164,7 +165,7 @@ def _extracted(
     from encode_once.classify.runs.predict import choose_split
 
     record = run.record
-    if data is None and not Path(record.table).exists():
+    if data is None and is_gone(record.table):
         raise MissingDataError(f"{record.table}, the data of {run.path}, is not there: --data names it")
     chosen: list[Table] = []
 
@@ -178,7 +179,8 @@ def _extracted(
         return labelled if run.spec.split == TABLES else chosen
 
     corrections = encoding.inputs["corrections"] or record.corrections or None
-    place = data or (str(Path(record.table).parent) if run.spec.split == TABLES else record.table)
+    folder = record.table.rpartition("/")[0] if is_at_url(record.table) else str(Path(record.table).parent)
+    place = data or (folder if run.spec.split == TABLES else record.table)
     report = encoding.extend(run, place, store, encoding.trusted([run]), select, corrections=corrections)
     for name, counts in report.features.items():
         say(f"{name}: encoded {counts.encoded}, already there {counts.present}, failed {counts.failed}")

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from encode_once.cache import DataError, Store, Table
 from encode_once.cache.errors import collected
 from encode_once.cache.packed_columns import LabelLists, PackedColumn
+from encode_once.cache.places import is_gone
 from encode_once.cache.table import TableHeader
 from encode_once.cache.terminal import short_list
 from encode_once.extract.readers import Reading
@@ -155,7 +156,7 @@ def _before_it_moved(table: Table, store: Store) -> TableHeader | None:
     """The saved table with corrections, the same ids and captions, and a source that is gone, if any."""
     for header in store.headers():
         alike = header.corrections and (header.split, header.rows) == (table.split, len(table))
-        if not alike or Path(header.source).exists():
+        if not alike or not is_gone(header.source):
             continue
         saved = store.load(header)
         if (saved.ids, saved.captions) == (table.ids, table.captions):

@@ -27,7 +27,7 @@ CODECS = {
 NEEDED = ("JPEG", "PNG")  # formats that hardly any data does without
 
 
-def checks(data: str | None, store: Path) -> Iterator[Check]:
+def checks(data: str | None, store: str) -> Iterator[Check]:
     """The GPU, formats and weights; and the data, if it is named or in the folder `input`."""
     yield gpu(_driver())
     yield from formats()
@@ -104,7 +104,7 @@ def weights(encoders: Mapping[str, EncoderInfo]) -> Iterator[Check]:
         yield Check("weights", "FAIL", "no encoder can run", "pip install 'encode-once[demo]'")
 
 
-def of_data(data: str | None, store: Path) -> Iterator[Check]:
+def of_data(data: str | None, store: str | Path) -> Iterator[Check]:
     """What is read of the data, with the label sets that its tables in the store have, as `extract` reads it.
 
     data: None for the folder `input`, if there is one.

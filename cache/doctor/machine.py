@@ -11,6 +11,8 @@ from pathlib import Path
 
 from encode_once.cache import process
 from encode_once.cache.doctor import Check
+from encode_once.cache.remote.location import is_url
+from encode_once.cache.remote.mirror import cache_folder
 
 CPU_INFO = Path("/proc/cpuinfo")  # of Linux
 CORE_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds, and of how many
@@ -22,12 +24,12 @@ SLOW_DISK = 20e6  # bytes per second; eight cores write about as much
 TRIAL = 32 << 20  # bytes written to measure the speed
 
 
-def checks(store: Path) -> Iterator[Check]:
-    """Processor, cores, memory, and the disk that a store is on."""
+def checks(store: str) -> Iterator[Check]:
+    """Processor, cores, memory, and the disk that a store, or its local copy, is on."""
     yield processor(process.system_file(CPU_INFO))
     yield cores(os.cpu_count() or 1, _core_limit())
     yield memory()
-    yield from disk(store)
+    yield from disk(cache_folder() if is_url(store) else Path(store))
 
 
 def processor(cpu_info: str) -> Check:

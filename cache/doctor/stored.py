@@ -6,12 +6,13 @@ from pathlib import Path
 from encode_once.cache import maintenance
 from encode_once.cache.doctor import Check, each
 from encode_once.cache.errors import EncodeOnceError, collected
+from encode_once.cache.places import is_gone
 from encode_once.cache.store import Store
 from encode_once.cache.table import read_header
 
 
-def checks(path: Path) -> Iterator[Check]:
-    """The store in a folder, its features and its tables."""
+def checks(path: str | Path) -> Iterator[Check]:
+    """The store in a folder or at a URL, its features and its tables."""
     try:
         store = Store(path, read_only=True)
         if not store.exists:
@@ -40,7 +41,7 @@ def _tables(store: Store) -> Iterator[Check]:
     for path in store.table_files():
         with collected([]):
             header = read_header(path)
-            if not Path(header.source).exists():
+            if is_gone(header.source):
                 finding = f"{header.name}: {header.source} is gone"
                 yield Check(
                     "table", "WARN", finding, f"extract --data DIR if it moved, or store forget {header.name}"
