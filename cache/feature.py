@@ -373,7 +373,9 @@ class Feature:
         """Record inputs that have no vector."""
         if failures:
             self._begin_writing()
-            add_failures(self.folder / JOURNAL, failures)
+            mirror = self._mirrors.get(self.folder)
+            with mirror.journal_locked(self.folder) if mirror else nullcontext():
+                add_failures(self.folder / JOURNAL, failures)
 
     def forget_overcome_failures(self) -> None:
         """Drop the failures of contents that have vectors now.

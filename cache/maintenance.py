@@ -21,6 +21,9 @@ from encode_once.cache.format.part import Part, part_files
 from encode_once.cache.format.part_writer import copy_rows, part_name
 from encode_once.cache.format.spec_file import SPEC_FILE, FeatureRecord
 from encode_once.cache.keys import KeyIndex, Keys, RowIndex, first_occurrences, pack, present
+from encode_once.cache.places import is_at_url
+from encode_once.cache.remote.mirror import Mirror
+from encode_once.cache.remote.parts import is_head
 from encode_once.cache.store import Store, restore_record
 from encode_once.cache.table import Table, load_table, name_of, read_header
 
@@ -63,8 +66,11 @@ def repair(store: Store, names: Sequence[str] = ()) -> list[str]:
 
     The intact rows of damaged files are copied, and these files renamed to `.damaged`. Lost specs are
     restored from the inventory, and lost parts forgotten. The next extract encodes the missing rows and
-    writes the missing tables.
+    writes the missing tables. Of a store at a URL only the local copy is repaired: damaged parts and tables
+    are fetched again, if they were sent.
     """
+    if store.mirror:
+        return _repair_copy(store, store.mirror, names)
     check_replaceable(store)
     lines = [_restore(store, name) for name in store.lost_features()]
     for name in names or store.features():
@@ -109,12 +115,9 @@ def _repair_feature(store: Store, name: str) -> list[str]:
         for path in part_files(folder):
             rows = _intact_rows(path, record.key)
             if rows is not None:
-                if len(rows):
-                    copy_rows(Part(path, record.key), rows, folder / part_name(), record.header)
                 # A content that failed once may have lost its vector now: it must be tried again.
                 (folder / JOURNAL).unlink(missing_ok=True)
-                inventory.drop([path.name])
-                lines.append(f"{_set_aside(path)}: {len(rows)} sound rows kept")
+                lines.append(_keep_sound_rows(path, rows, record, inventory))
         for part in inventory.missing(folder):
             (folder / JOURNAL).unlink(missing_ok=True)
             lines.append(f"forgot {folder / part}, which is gone, with {inventory.rows(part)}: run extract")
@@ -128,10 +131,50 @@ def _repair_feature(store: Store, name: str) -> list[str]:
     return lines
 
 
-def _intact_rows(path: Path, feature_key: str) -> RowIndex | None:
+def _keep_sound_rows(path: Path, rows: RowIndex, record: FeatureRecord, inventory: Inventory) -> str:
+    """Copy the sound rows of a damaged part into a new one, and set it aside; says so."""
+    if len(rows):
+        copy_rows(Part(path, record.key), rows, path.with_name(part_name()), record.header)
+    inventory.drop([path.name])
+    return f"{_set_aside(path)}: {len(rows)} sound rows kept"
+
+
+def _repair_copy(store: Store, mirror: Mirror, names: Sequence[str]) -> list[str]:
+    """Repair the local copy of a store at a URL; one line for each change."""
+    store.check_writable()
+    lines: list[str] = []
+
+    def fetch_again(path: Path) -> bool:
+        was_sent = mirror.fetch_again(path)
+        if was_sent:
+            lines.append(f"{path} was damaged, and is fetched again from {store.location}")
+        return was_sent
+
+    for name in names or store.features():
+        with collected(lines):
+            folder = store.folder(name)
+            record = FeatureRecord.read(folder)
+            with all_locked(folder, name):
+                for path in part_files(folder):
+                    rows = _intact_rows(path, record.key, has_values=not is_head(path))
+                    if rows is not None and not fetch_again(path):
+                        lines.append(_keep_sound_rows(path, rows, record, Inventory(store.path, name)))
+    for path in store.table_files():
+        with collected(lines):
+            try:
+                load_table(path)
+            except DamagedError:
+                if not fetch_again(path):
+                    raise
+    return lines
+
+
+def _intact_rows(path: Path, feature_key: str, *, has_values: bool = True) -> RowIndex | None:
     """The rows of a part that have not changed since they were written; None if the whole part has not."""
     try:
         part = Part(path, feature_key)
+        if not has_values:
+            return None
         return np.flatnonzero(part.sound(0, part.rows)) if part.problems() else None
     except DamagedError:
         return np.empty(0, np.intp)
@@ -262,7 +305,7 @@ def table_file(store: Store, name: str) -> Path:
         UsageError: the store has no such table.
     """
     paths = {path.stem: path for path in store.table_files()}
-    path = paths.get(name) or paths.get(name_of(str(Path(name).resolve())))
+    path = paths.get(name) or paths.get(name_of(name if is_at_url(name) else str(Path(name).resolve())))
     if path is None:
         raise unknown_name(f"table of {store.location}", name, paths)
     return path

@@ -30,7 +30,7 @@ from encode_once.cache.format.replacement import folder_locked
 from encode_once.cache.format.spec_file import SPEC_FILE, FeatureRecord
 from encode_once.cache.frame import frame
 from encode_once.cache.keys import Spec, spec_key
-from encode_once.cache.places import is_at_url
+from encode_once.cache.places import is_gone
 from encode_once.cache.remote.location import is_url, local_path
 from encode_once.cache.remote.mirror import Mirror, Uploads
 from encode_once.cache.representation import html_heading, html_table
@@ -226,14 +226,10 @@ class Store:
     def _has_moved(self, header: TableHeader, table: Table) -> bool:
         """Whether a saved table has the rows of another one, and its own source is gone."""
         size = (header.split, header.rows, header.labelled)
-        if (
-            header.source == table.source
-            or is_at_url(header.source)
-            or size != (table.split, len(table), table.labels is not None)
-        ):
+        if header.source == table.source or size != (table.split, len(table), table.labels is not None):
             return False
         with suppress(StoreError):
-            return not Path(header.source).exists() and self.load(header).has_rows_of(table)
+            return is_gone(header.source) and self.load(header).has_rows_of(table)
         return False
 
     def sources(self, table: Table) -> list[SourceFile]:
@@ -263,12 +259,16 @@ class Store:
         return any(source.exists() and source.stat().st_mtime_ns > saved for source in paths)
 
     def _table_path(self, table: Table | TableHeader) -> Path:
+        if self.mirror:
+            self.mirror.fetch_tables()
         return self.path / "tables" / f"{table.name}.h5"
 
     def table_files(self) -> list[Path]:
         """The files of the saved tables, sorted by name."""
         folder = self.path / "tables"
         check_no_link(folder, self.path)
+        if self.mirror:
+            self.mirror.fetch_tables()
         return sorted(folder.glob("*.h5"))
 
     def headers(self) -> list[TableHeader]:
@@ -383,7 +383,7 @@ class Store:
         return frame(self.feature(name), table if isinstance(table, Table) else self.table(table))
 
     def declare(self, name: str, spec: Spec, provenance: Mapping[str, str] | None = None) -> Feature:
-        """The feature of that name and spec; it is created if it does not exist or has no rows yet.
+        """The feature of that name and spec; it is created if it does not exist or, in a folder, has no rows.
 
         Raises:
             SpecMismatchError: the stored feature has another spec; the message lists the differences.
@@ -401,7 +401,9 @@ class Store:
         if name in self.features():
             feature = self.feature(name)
             in_base = self.base and name in self.base.features()
-            if feature.key == spec_key(spec) or any(folder.glob("*.h5*")) or in_base:
+            # At a URL, other machines may have rows that they have not sent yet.
+            has_rows = self.mirror is not None or any(folder.glob("*.h5*")) or in_base
+            if feature.key == spec_key(spec) or has_rows:
                 feature.check(spec)
                 return feature
             self.check_writable()

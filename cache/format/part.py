@@ -161,7 +161,10 @@ class Part:
             self._is_verified = np.zeros(self.rows, np.bool_)
             whole = self._is_whole()
         if not whole:
-            raise DamagedError(f"{path} is damaged: a checksum of its keys, sums or offsets is wrong")
+            raise DamagedError(
+                f"{path} is damaged: a checksum of its keys, sums or offsets is wrong: "
+                "see `store verify --repair`"
+            )
 
     @property
     def values(self) -> Values:
@@ -276,9 +279,11 @@ class Part:
             yield content[start : start + BLOCK_BYTES]
 
     def _damaged(self, first: int, end: int) -> DamagedError:
+        remedy = (
+            "fetches it again" if self._source else "drops such rows, and the next extract encodes them again"
+        )
         return DamagedError(
-            f"{self.path} is damaged among its rows {first} to {end - 1}: `store verify --repair` drops such "
-            "rows, and the next extract encodes them again"
+            f"{self.path} is damaged among its rows {first} to {end - 1}: `store verify --repair` {remedy}"
         )
 
     def lengths(self) -> Lengths:

@@ -5,7 +5,8 @@ Credentials and the address of the server come from the environment, as for othe
 """
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from encode_once.cache.errors import EncodeOnceError, RemoteError, brief
-from encode_once.cache.remote.location import EXTRAS, is_url
+from encode_once.cache.remote.location import EXTRAS, is_url, lower_protocol
 
 TIMEOUT = "ENCODE_ONCE_REMOTE_TIMEOUT", 30.0  # variable and default, in seconds: of one request
 CONNECT_SECONDS = 10.0
 ATTEMPTS = 3  # of a request that times out, or that the server cannot serve
 EXISTS = "PreconditionFailed", "412"  # S3's error codes of a file that was to be created
+CONFLICT = "ConditionalRequestConflict", "409"  # and of two that were, at once: try again
+PAUSE = 0.2  # seconds until then
 SERVER = "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "FSSPEC_S3_ENDPOINT_URL", "AWS_PROFILE"
 BYTES_IN_TIME = 1e7  # of an upload that are sent within the time limit, or it is given up
 PIECE = 1 << 24  # bytes per request of a large download
@@ -40,6 +43,7 @@ def open_filesystem(url: str) -> tuple[Any, str]:
     """
     import fsspec
 
+    url = lower_protocol(url)
     protocol = url.partition(":")[0]
     options: dict[str, Any] = {"use_listings_cache": False}
     if protocol == "s3":
@@ -70,6 +74,10 @@ def _limit(system: Any, nbytes: int) -> dict[str, float]:
     return {"timeout": timeout() * (ATTEMPTS + nbytes / BYTES_IN_TIME)} if system.async_impl else {}
 
 
+def _put(system: Any, path: str, file: Path, mode: str) -> None:
+    system.put_file(str(file), path, mode=mode, **_limit(system, file.stat().st_size))
+
+
 @contextmanager
 def reaching(url: str) -> Iterator[None]:
     """Turn what a file system raises in the block into an error of one line.
@@ -83,10 +91,15 @@ def reaching(url: str) -> Iterator[None]:
     except (EncodeOnceError, FileNotFoundError, FileExistsError, MemoryError):
         raise
     except Exception as error:
-        response = getattr(error.__cause__, "response", None) or {}
-        if response.get("Error", {}).get("Code") in EXISTS:
+        if _code(error) in EXISTS:
             raise FileExistsError(url) from error
         raise RemoteError(_explained(url, error)) from error
+
+
+def _code(error: BaseException | None) -> str:
+    """The error code of S3, "" if there is none."""
+    response = getattr(getattr(error, "__cause__", None), "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
 
 
 def _explained(url: str, error: Exception) -> str:
@@ -110,7 +123,7 @@ class RemoteFolder:
 
     def __init__(self, url: str) -> None:
         assert is_url(url)
-        self.url = url.rstrip("/")
+        self.url = lower_protocol(url).rstrip("/")
 
     def __repr__(self) -> str:
         return f"RemoteFolder({self.url!r})"
@@ -141,15 +154,15 @@ class RemoteFolder:
                     raise RemoteError(f"{self.url}: there is no such bucket: create it first") from error
                 infos = {}
         return {
-            path[len(root) + 1 :]: RemoteFile(int(info["size"] or 0), _version(info))
+            path[len(root) + 1 :]: _remote_file(info)
             for path, info in infos.items()
             if info["type"] == "file" and path.startswith(f"{root}/")
         }
 
-    def version(self, name: str) -> str:
-        """The version of a file, as in `list`; raises FileNotFoundError if there is none."""
+    def info(self, name: str) -> RemoteFile:
+        """A file, as in `list`; raises FileNotFoundError if there is none."""
         with self._at(name) as (system, path):
-            return _version(system.info(path))
+            return _remote_file(system.info(path))
 
     def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
         """The content of a file, or its bytes from `start` to `end`.
@@ -182,17 +195,35 @@ class RemoteFolder:
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a file unless there is one of that name; whether this call has created it."""
-        with suppress(FileExistsError), self._at(name) as (system, path):
-            system.pipe_file(path, content, mode="create", **_limit(system, len(content)))
-            return True
-        return False
+        return self._created(
+            name,
+            lambda system, path: system.pipe_file(
+                path, content, mode="create", **_limit(system, len(content))
+            ),
+        )
 
     def upload(self, name: str, file: Path) -> bool:
         """The same with the content of a local file, of any size."""
-        with suppress(FileExistsError), self._at(name) as (system, path):
-            system.put_file(str(file), path, mode="create", **_limit(system, file.stat().st_size))
-            return True
-        return False
+        return self._created(name, lambda system, path: _put(system, path, file, "create"))
+
+    def replace(self, name: str, file: Path) -> None:
+        """Write the content of a local file, of any size; it replaces another one of that name."""
+        with self._at(name) as (system, path):
+            _put(system, path, file, "overwrite")
+
+    def _created(self, name: str, send: Callable[[Any, str], object]) -> bool:
+        for attempt in range(ATTEMPTS):
+            try:
+                with self._at(name) as (system, path):
+                    send(system, path)
+                return True
+            except FileExistsError:
+                return False
+            except RemoteError as error:
+                if _code(error.__cause__) not in CONFLICT or attempt + 1 == ATTEMPTS:
+                    raise
+                time.sleep(PAUSE)
+        raise AssertionError
 
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
@@ -200,8 +231,9 @@ class RemoteFolder:
             system.rm_file(path)
 
 
-def _version(info: Mapping[str, Any]) -> str:
-    """What differs between two contents of a file: a hash if the server has it, else its times."""
+def _remote_file(info: Mapping[str, Any]) -> RemoteFile:
+    """A file by what a file system says of it; its version is a hash if the server has it, else a time."""
     names = "ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "created"
     value = next((info[name] for name in names if info.get(name)), "")
-    return f"{info['size']} {value.timestamp() if isinstance(value, datetime) else value}"
+    version = f"{info['size']} {value.timestamp() if isinstance(value, datetime) else value}"
+    return RemoteFile(int(info["size"] or 0), version)

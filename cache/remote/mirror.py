@@ -35,6 +35,8 @@ from encode_once.cache.remote.folder import RemoteFile, RemoteFolder
 from encode_once.cache.remote.parts import STATE, STORE, PartCache, is_head
 
 ROOT = "ENCODE_ONCE_STORE_CACHE"  # variable: the folder of all local copies
+FETCHING = "fetching"  # a folder of a local copy, which is locked while parts are fetched
+TABLES = "tables/"
 COMPONENT = r"\w[\w.:+=@-]*"
 # What a store has, in the order in which it is sent: what a file needs comes before it. Other names, which a
 # stranger's bucket may have, are ignored.
@@ -127,19 +129,25 @@ class Mirror:
         self.uploads = Uploads()
         self._parts = PartCache(self.remote, root, self.path)
         self._listing: dict[str, RemoteFile] = {}
-        self._is_checked = False
-        self._pool: ThreadPoolExecutor | None = None
-        self._sending: Future[None] | None = None
+        self._is_checked = self._has_tables = False
+        self._sending: Future[Uploads] | None = None
         with writing(self.path):
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.mkdir(exist_ok=True)
-            (self._folder / STATE).parent.mkdir(exist_ok=True)
+            for folder in ((self._folder / STATE).parent, self._folder / FETCHING):
+                folder.mkdir(exist_ok=True)
         self.pull()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_sending": None}
 
     # What is fetched
 
     def pull(self, below: str = "") -> None:
-        """Bring the files of the store, or of one of its folders, up to date here, but for the parts."""
+        """Bring the files of the store, or of one of its folders, up to date here.
+
+        Not parts, and tables only if it is called with `TABLES`.
+        """
         sent = self._read_state()  # before the listing: what is sent in between is not taken for deleted
         listing = self.remote.list(below)
         files = {name: file for name, file in listing.items() if kind_of(name) is not None}
@@ -161,57 +169,102 @@ class Mirror:
         outdated = {
             name: file
             for name, file in files.items()
-            if kind_of(name) != PART_FILE and not self._is_here(name, file, sent)
+            if kind_of(name) not in ((PART_FILE,) if below == TABLES else (PART_FILE, TABLE))
+            and not self._is_here(name, file, sent)
         }
         self._fetch(outdated)
         self._update(gone, outdated)
+        self._has_tables |= below == TABLES
 
     def _is_here(self, name: str, file: RemoteFile, sent: Mapping[str, Sent]) -> bool:
         return name in sent and sent[name].version == file.version and (self.path / name).exists()
 
-    def _fetch(self, files: Mapping[str, RemoteFile]) -> None:
-        for name, file in files.items():
-            if kind_of(name) != TABLE and file.size > JSON_BYTES:
-                raise DamagedError(f"{self.remote.url}/{name} has more than {JSON_BYTES:,} bytes")
-        tables = [name for name in files if kind_of(name) == TABLE]
-        for names in _batches({name: file.size for name, file in files.items() if name not in tables}):
-            for name, content in self.remote.read_all(names).items():
-                self._replace(name, content)
-        for name in tables:
-            with replacing(self.path / name) as temporary, temporary.open("wb") as table:
-                table.writelines(self.remote.download(name, 0, files[name].size))
+    def fetch_tables(self) -> None:
+        """Bring the tables up to date, once."""
+        if not self._has_tables:
+            self.pull(TABLES)
 
-    def _replace(self, name: str, content: bytes) -> None:
-        """Write a small file here; of failures, those that are only here are kept."""
+    def _fetch(self, files: Mapping[str, RemoteFile]) -> None:
+        large = [name for name in files if kind_of(name) in (TABLE, FAILURES)]
+        small = {name: file.size for name, file in files.items() if name not in large}
+        for name, size in small.items():
+            if size > JSON_BYTES:
+                raise DamagedError(f"{self.remote.url}/{name} has more than {JSON_BYTES:,} bytes")
+        for names in _batches(small):
+            for name, content in self.remote.read_all(names).items():
+                with replacing(self.path / name) as temporary:
+                    temporary.write_bytes(content)
+        for name in large:
+            with suppress(FileNotFoundError):  # another machine has removed it since
+                self._download(name, files[name].size)
+
+    def _download(self, name: str, size: int) -> None:
+        """Fetch a file of any size; of failures, those that are only here are kept."""
         path = self.path / name
-        own = read_failures(path) if kind_of(name) == FAILURES else {}
-        with replacing(path) as temporary:
-            temporary.write_bytes(content)
-        if own:
-            both = own | read_failures(path)
-            if len(both) > len(read_failures(path)):
-                write_failures(path, both.values())
+        is_journal = kind_of(name) == FAILURES
+        with (
+            self.journal_locked(path.parent) if is_journal else nullcontext(),
+            replacing(path) as temporary,
+        ):
+            with temporary.open("wb") as file:
+                file.writelines(self.remote.download(name, 0, size))
+            own = read_failures(path) if is_journal else {}
+            if own.keys() - (theirs := read_failures(temporary) if own else {}).keys():
+                write_failures(temporary, (own | theirs).values())
+
+    @contextmanager
+    def journal_locked(self, folder: Path) -> Iterator[None]:
+        """Change the failures in a feature's folder in the block, while no other thread or process does."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with folder_locked(folder, fcntl.LOCK_EX):
+            yield
 
     def fetch_parts(self, feature: str) -> None:
         """Fetch the heads of a feature's parts, and small parts."""
-        folder, sent = f"features/{feature}", self._read_state()
-        files = {
+        if not self._lacking(feature, self._read_state()):
+            return
+        # One of several processes fetches: to replace a file that another one has mapped would empty it.
+        with folder_locked(self._folder / FETCHING, fcntl.LOCK_EX):
+            sent = self._read_state()
+            lacking = self._lacking(feature, sent)
+            to_fetch = {
+                name: file for name, file in lacking.items() if name in sent or not self._was_sent(name)
+            }
+            with ThreadPoolExecutor(8) as pool:
+                for _ in pool.map(self._parts.fetch, to_fetch, to_fetch.values()):
+                    pass
+            self._update((), lacking)
+
+    def _lacking(self, feature: str, sent: Mapping[str, Sent]) -> dict[str, RemoteFile]:
+        """The parts of a feature at the URL that are not here."""
+        return {
             name: file
             for name, file in self._listing.items()
-            if kind_of(name) == PART_FILE and name.rpartition("/")[0] == folder
+            if kind_of(name) == PART_FILE
+            and name.rpartition("/")[0] == f"features/{feature}"
+            and not self._is_here(name, file, sent)
         }
-        lacking = {name: file for name, file in files.items() if not self._is_here(name, file, sent)}
-        to_fetch = {
-            name: file for name, file in lacking.items() if name in sent or not self._is_own(name, file)
-        }
-        with ThreadPoolExecutor(8) as pool:
-            for _ in pool.map(self._parts.fetch, to_fetch, to_fetch.values()):
-                pass
-        self._update((), lacking)
 
-    def _is_own(self, name: str, file: RemoteFile) -> bool:
-        """Whether a part is one that was sent from here, which a kill kept from being noted."""
-        path = self.path / name
+    def fetch_again(self, path: Path) -> bool:
+        """Replace a damaged file here by the part or table at the URL; False if it was not sent yet."""
+        name = path.relative_to(self.path).as_posix()
+        if name not in self._listing:
+            return False
+        with writing(path):
+            path.unlink(missing_ok=True)
+        self._update([name], {})
+        folder = name.rpartition("/")[0]
+        if kind_of(name) == PART_FILE:
+            self.fetch_parts(folder.removeprefix("features/"))
+        else:
+            self.pull(f"{folder}/")
+        return True
+
+    def _was_sent(self, name: str) -> bool:
+        """Whether a part is here and at the URL, although a kill kept that from being noted."""
+        path, file = self.path / name, self._listing.get(name)
+        if file is None or kind_of(name) != PART_FILE:
+            return False
         return path.exists() and path.stat().st_size == file.size
 
     @property
@@ -231,12 +284,16 @@ class Mirror:
         with folder_locked(self._folder, fcntl.LOCK_EX):
             sent = self._read_state()
             names = [name for name in self._own_files() if self._has_changed(name, sent)]
-            done: dict[str, RemoteFile] = {}
+            done = {name: self._listing[name] for name in names if self._was_sent(name)}
+            names = [name for name in names if name not in done]
             try:
                 if names:
                     self._check_server()
                 for name in names:
                     done[name] = self._send(name, sent, uploads)
+                    if kind_of(name) == PART_FILE:  # so that it is not sent again after a kill
+                        self._update((), done)
+                        done = {}
             except RemoteError as error:
                 raise RemoteError(
                     f"{error}. What was encoded and not sent is kept in {self.path}: run the same command "
@@ -283,38 +340,39 @@ class Mirror:
         path, kind = self.path / name, kind_of(name)
         size = path.stat().st_size
         if kind == PART_FILE:
-            stamp = read_stamp(path, PART)
-            is_new = self.remote.upload(name, path)
-            if not is_new and self.remote.list(name.rpartition("/")[0])[name].size != size:
+            try:
+                stamp = read_stamp(path, PART)
+            except DamagedError as error:
+                raise DamagedError(f"{error}. It is not sent: store verify --repair sets it aside") from error
+            if self.remote.upload(name, path):
+                uploads.parts += 1
+                uploads.rows += stamp["rows"]
+                uploads.nbytes += size
+            elif self.remote.info(name).size != size:
                 raise StoreError(f"{self.remote.url}/{name} is another file than {path}: remove one of them")
-            uploads.parts += 1
-            uploads.rows += stamp["rows"]
-            uploads.nbytes += size
         elif kind == FAILURES:
             with claimed(self.remote, name, self.identity, name, wait=True):
-                self._take_theirs(name, sent)
-                content = path.read_bytes()
+                with suppress(FileNotFoundError):
+                    theirs = self.remote.info(name)
+                    if name not in sent or theirs.version != sent[name].version:
+                        self._download(name, theirs.size)
+                with self.journal_locked(path.parent):
+                    write_failures(path, read_failures(path).values())  # the last line of each input
+                    content = path.read_bytes()
                 self.remote.write(name, content)
-                return RemoteFile(len(content), self.remote.version(name))
-        elif name in sent and self.remote.version(name) == sent[name].version:
-            self.remote.write(name, path.read_bytes())
-        elif not self.remote.create(name, path.read_bytes()):
-            self._replace(name, self.remote.read(name))  # another machine's came first
-            size = path.stat().st_size
-        return RemoteFile(size, self.remote.version(name))
-
-    def _take_theirs(self, name: str, sent: Mapping[str, Sent]) -> None:
-        """Add the failures that another machine has sent since."""
-        with suppress(FileNotFoundError):
-            if name not in sent or self.remote.version(name) != sent[name].version:
-                self._replace(name, self.remote.read(name))
+                return self.remote.info(name)
+        elif name in sent and self.remote.info(name).version == sent[name].version:
+            self.remote.replace(name, path)
+        elif not self.remote.upload(name, path):
+            self._download(name, self.remote.info(name).size)  # another machine's came first
+        return self.remote.info(name)
 
     @contextmanager
     def changing_tables(self) -> Iterator[None]:
         """Change the store's tables in the block, while no other machine does; then they are sent."""
         self._check_server()
         with claimed(self.remote, "tables", self.identity, f"the tables of {self.remote.url}", wait=True):
-            self.pull("tables/")
+            self.pull(TABLES)
             before = {name for name in self._listing if kind_of(name) == TABLE}
             yield
             self.push()
@@ -354,14 +412,12 @@ class Mirror:
                     self.push()
 
     def push_soon(self) -> None:
-        """Send what is new while the caller goes on; the next call, or `wait`, raises what went wrong."""
+        """Send what is new in the background; the next call, or `wait`, raises what went wrong."""
         if self._sending is None or self._sending.done():
             self.wait()
-            self._pool = self._pool or ThreadPoolExecutor(1)
-            self._sending = self._pool.submit(self._push)
-
-    def _push(self) -> None:
-        self.push()
+            pool = ThreadPoolExecutor(1)
+            self._sending = pool.submit(self.push)
+            pool.shutdown(wait=False)
 
     def check(self) -> None:
         """Raise what went wrong in the background."""

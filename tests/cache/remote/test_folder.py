@@ -8,8 +8,10 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from encode_once.cache import RemoteError, UsageError
+from encode_once.cache.remote import folder as remote_folder
 from encode_once.cache.remote.folder import RemoteFolder
 from encode_once.cache.remote.location import is_url, local_path
 
@@ -94,6 +96,41 @@ def test_urls_are_told_from_paths():
     assert local_path("a%20b") == Path("a%20b")
     with pytest.raises(UsageError, match=r"http://x: http:// is not read; use s3://"):
         is_url("http://x")
+    assert is_url("S3://bucket")
+    for path in (Path("s3://bucket/x"), "s3:/bucket/x"):
+        with pytest.raises(UsageError, match=r"s3:/bucket/x: a URL has two slashes"):
+            is_url(path)
+
+
+def test_a_protocol_may_be_in_capitals(memory):
+    folder = RemoteFolder(memory.upper())
+    folder.write("x", b"1")
+    assert (folder.url, folder.read("x")) == (memory.upper().replace("MEMORY", "memory"), b"1")
+
+
+def test_two_who_create_at_once_are_asked_to_try_again(memory, monkeypatch, tmp_path):
+    def conflicts(self, path, *args, **options):
+        if not answers:
+            return create(self, path, *args, **options)
+        cause = OSError()
+        cause.response = {"Error": {"Code": answers.pop()}}
+        raise OSError("conflict") from cause
+
+    monkeypatch.setattr(remote_folder, "PAUSE", 0)
+    create = MemoryFileSystem.pipe_file
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", conflicts)
+    folder = RemoteFolder(memory)
+    answers = ["ConditionalRequestConflict"] * 2
+    assert folder.create("x", b"1")
+    answers = ["ConditionalRequestConflict", "PreconditionFailed"][::-1]
+    assert not folder.create("x", b"2")
+    answers = ["ConditionalRequestConflict"] * 3
+    with pytest.raises(RemoteError, match="the server failed"):
+        folder.create("x", b"2")
+    answers = ["AccessDenied", "AccessDenied"]
+    with pytest.raises(RemoteError):
+        folder.create("x", b"2")
+    assert len(answers) == 1
 
 
 @pytest.mark.slow

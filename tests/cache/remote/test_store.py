@@ -3,7 +3,9 @@
 import json
 import pickle
 import shutil
+import time
 from concurrent.futures import wait
+from threading import Event, Thread
 
 import fsspec
 import numpy as np
@@ -20,12 +22,14 @@ from encode_once.cache import (
     StoreError,
     Table,
 )
+from encode_once.cache.doctor import stored
+from encode_once.cache.doctor.machine import checks as checks_of_machine
 from encode_once.cache.feature import JOURNAL
 from encode_once.cache.maintenance import compact, drop_feature, repair, verify
 from encode_once.cache.merge import merge
 from encode_once.cache.remote import mirror, parts
 from encode_once.cache.remote.folder import RemoteFolder
-from tests.cache.rows import KEYS, SPEC, VALUES, fill, save_table
+from tests.cache.rows import KEYS, SPEC, VALUES, fill, flip, save_table
 
 
 @pytest.fixture(params=["memory", pytest.param("bucket", marks=pytest.mark.slow)])
@@ -140,6 +144,101 @@ def test_another_spec_of_another_machine_is_refused(memory, machine):
     assert json.loads(RemoteFolder(memory).read("features/e/o/spec.json"))["spec"]["weights"] == "other"
 
 
+def test_the_spec_of_a_machine_that_has_not_sent_its_rows_yet_stays(memory, machine):
+    with Store(memory).declare("e/o", SPEC).writer(4) as writer:
+        writer.append(KEYS[:4], VALUES[:4])
+        machine("second")
+        with pytest.raises(SpecMismatchError, match="weights"):
+            Store(memory).declare("e/o", SPEC | {"weights": "other"})
+    machine("third")
+    assert len(Store(memory).feature("e/o")) == 4
+
+
+def test_failures_of_any_number_are_sent_once_each_and_read(memory, machine, monkeypatch):
+    monkeypatch.setattr(mirror, "JSON_BYTES", 3000)
+    failures = [Failure(f"{number:032x}", "empty", "x" * 200, "") for number in range(20)]
+    store = Store(memory)
+    for _ in range(3):
+        store.declare("e/o", SPEC).record_failures(failures)
+    store.upload()
+    assert files(memory)["features/e/o/failures.jsonl"].size > 3000
+    assert len(RemoteFolder(memory).read("features/e/o/failures.jsonl").splitlines()) == 20
+    machine("second")
+    assert len(Store(memory).feature("e/o").failures()) == 20
+
+
+def test_failures_of_two_threads_are_kept_while_those_of_another_machine_are_fetched(
+    memory, machine, monkeypatch
+):
+    store = Store(memory)
+    feature = store.declare("e/o", SPEC)
+    feature.record_failures([Failure("aa" * 16, "empty", "", "")])
+    store.upload()
+    machine("second")
+    Store(memory).feature("e/o").record_failures([Failure("bb" * 16, "empty", "", "")])
+    Store(memory).upload()
+    machine("first")
+    write, threads = mirror.write_failures, []
+
+    def slow(path, failures):
+        threads.append(Thread(target=feature.record_failures, args=([Failure("cc" * 16, "empty", "", "")],)))
+        threads[-1].start()
+        time.sleep(0.05)
+        write(path, failures)
+
+    feature.record_failures([Failure("dd" * 16, "empty", "", "")])
+    monkeypatch.setattr(mirror, "write_failures", slow)
+    store.mirror.pull("features/e/o/")
+    threads[0].join()
+    assert {key[:1].hex() for key in feature.failures()} == {"aa", "bb", "cc", "dd"}
+
+
+def test_two_processes_that_fetch_parts_at_once_read_the_same_files(memory, machine, heads, monkeypatch):
+    fill(Store(memory), range(8))
+    machine("second")
+    first, second = Store(memory), Store(memory)
+    fetch, is_open = parts.PartCache.fetch, Event()
+
+    def late(self, name, file):
+        if self is second.mirror.parts:
+            is_open.wait(5)
+        else:
+            if not thread.ident:
+                thread.start()
+            time.sleep(0.05)
+        fetch(self, name, file)
+
+    thread = Thread(target=second.feature, args=["e/o"])
+    monkeypatch.setattr(parts.PartCache, "fetch", late)
+    feature = first.feature("e/o")
+    is_open.set()
+    thread.join()
+    assert np.array_equal(feature.read(KEYS[:8]), VALUES[:8])
+    assert np.array_equal(second.feature("e/o").read(KEYS[:8]), VALUES[:8])
+
+
+def test_tables_are_fetched_when_they_are_read(memory, machine):
+    save_table(Store(memory), range(10))
+    folder = machine("second")
+    store = Store(memory)
+    assert not [*folder.rglob("tables/*.h5")]
+    header = store.headers()[0]
+    machine("first")
+    save_table(Store(memory), range(10), "u")
+    assert len(store.load(header)) == 10
+    assert len(Store(memory).tables()) == 2
+
+
+def test_a_feature_can_be_pickled_while_parts_are_sent(memory, machine, monkeypatch):
+    monkeypatch.setenv("ENCODE_ONCE_UPLOAD_SECONDS", "0")
+    monkeypatch.setattr(mirror, "SHARE", 0)
+    feature = Store(memory).declare("e/o", SPEC)
+    with feature.writer(8) as writer:
+        writer.append(KEYS[:4], VALUES[:4])
+        assert len(pickle.loads(pickle.dumps(feature))) in (0, 4)
+    assert np.array_equal(pickle.loads(pickle.dumps(feature)).read(KEYS[:4]), VALUES[:4])
+
+
 def test_tables_and_failures_of_two_machines_are_joined(memory, machine):
     def save(rows):
         keys = np.where(np.isin(np.arange(8), rows)[:, None], KEYS[:8], 0).astype(np.uint8)
@@ -190,14 +289,16 @@ def test_rows_that_could_not_be_sent_are_kept_and_sent_by_the_next_command(memor
     assert np.array_equal(Store(memory).feature("e/o").read(KEYS[:8]), VALUES[:8])
 
 
-def test_a_part_whose_upload_was_not_noted_is_not_sent_or_fetched_again(memory, machine):
+def test_a_part_whose_upload_was_not_noted_is_not_sent_or_fetched_again(memory, machine, monkeypatch):
     fill(Store(memory), range(4))
     (state,) = machine("first").glob("*/state/files.json")
     state.unlink()
     (part,) = vectors_here(machine("first"))
     before = part.stat()
     store = Store(memory)
-    store.upload()
+    monkeypatch.setattr(RemoteFolder, "upload", unreachable)
+    assert store.mirror._was_sent(part_files(memory)[0])
+    assert store.upload().parts == 0
     assert len(store.feature("e/o")) == 4
     assert (part.stat().st_ino, len(part_files(memory))) == (before.st_ino, 1)
 
@@ -316,7 +417,40 @@ def test_a_server_that_overwrites_what_was_to_be_created_is_refused(memory, mach
         fill(Store(memory), range(4))
 
 
-@pytest.mark.parametrize("change", [compact, repair, lambda store: drop_feature(store, "e/o")])
+def test_repair_fetches_damaged_files_of_the_local_copy_again_and_keeps_sound_rows_that_were_not_sent(
+    memory, machine, monkeypatch
+):
+    fill(Store(memory), range(8))
+    save_table(Store(memory), range(4))
+    folder = machine("second")
+    store = Store(memory)
+    store.feature("e/o").read(KEYS[:8])
+    sent = sorted(vectors_here(folder))
+    flip(sent[0], sent[0].read_bytes().index(KEYS[0].tobytes()))
+    flip(sent[1], sent[1].read_bytes().index(VALUES[4].tobytes()))
+    flip(store.table_files()[0], -5)
+    with pytest.raises(DamagedError, match="is damaged: a checksum"):
+        Store(memory).feature("e/o")
+    lines = repair(Store(memory))
+    assert [line.partition(".h5 ")[2] for line in lines] == [
+        f"was damaged, and is fetched again from {memory}"
+    ] * 3
+    assert verify(Store(memory)) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteFolder, "upload", unreachable)
+        with pytest.raises(RemoteError), Store(memory).feature("e/o").writer(4) as writer:
+            writer.append(KEYS[8:12], VALUES[8:12])
+    (unsent,) = {*vectors_here(folder)} - {*sent}
+    flip(unsent, unsent.read_bytes().index(VALUES[9].tobytes()))
+
+    (line,) = repair(Store(memory))
+    assert line.endswith(".h5.damaged: 3 sound rows kept")
+    assert (verify(Store(memory)), Store(memory).upload().rows) == ([], 3)
+    machine("third")
+    assert Store(memory).feature("e/o").has(KEYS[:12]).tolist() == [True] * 9 + [False] + [True] * 2
+
+
+@pytest.mark.parametrize("change", [compact, lambda store: drop_feature(store, "e/o")])
 def test_nothing_is_deleted_at_a_url(memory, machine, change):
     fill(Store(memory), range(4))
     with pytest.raises(StoreError, match=rf"{memory}: nothing is deleted .*store merge {memory} --store DIR"):
@@ -334,6 +468,18 @@ def test_stores_are_merged_from_and_to_urls(url, machine, heads, tmp_path):
     assert (result.changes[0].rows, result.refused, verify(copy)) == (10, [], [])
     assert np.array_equal(copy.feature("e/o").read(KEYS[:10]), VALUES[:10])
     assert len(copy.tables()) == 1
+
+
+def test_doctor_reads_a_store_at_a_url(memory, machine, tmp_path):
+    assert [check.finding for check in stored.checks(memory)] == [f"{memory} is not there yet"]
+    fill(Store(memory), range(4))
+    save_table(Store(memory), range(4))
+    assert [check.state for check in stored.checks(memory)] == ["WARN", "PASS"]  # the table's source is gone
+    Store(memory).save(
+        Table("s3://b/t.csv", ["1"], ["1"], ["1"], None, image_keys=KEYS[:1], caption_keys=KEYS[:1])
+    )
+    assert len([*stored.checks(memory)]) == 2
+    assert {check.subject for check in checks_of_machine(memory)} >= {"store folder"}
 
 
 def test_a_file_url_is_a_path(tmp_path):
