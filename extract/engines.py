@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Sequence
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, Self, get_args
 
-from encode_once.cache import Table
+from encode_once.cache import Store, Table
 from encode_once.cache.device import device_name
 from encode_once.cache.errors import UsageError, unknown_name
 from encode_once.extract.workers import EncodeSettings, EncodingPass, Job
@@ -31,7 +31,7 @@ class Engine(Protocol):
         """A pass of jobs of one modality over the tables."""
         ...
 
-    def __enter__(self) -> object: ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: object) -> None: ...
 
@@ -51,18 +51,21 @@ class LocalEngine:
         """A pass of jobs of one modality over the tables."""
         return EncodingPass(tables, jobs, settings)
 
-    def __enter__(self) -> None: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *error: object) -> None: ...
 
 
-def engine_named(name: str, actors: int | None = None) -> Engine:
-    """The engine of that name.
+def engine_named(name: str, actors: int | None, store: Store) -> Engine:
+    """The engine of that name, which is not started yet.
 
-    actors: with "ray", the most processes that encode.
+    Args:
+        actors: with "ray", the most processes that encode.
+        store: that will be written.
 
     Raises:
-        UsageError: there is none of that name, or it has no actors.
+        UsageError: there is none of that name, it has no actors, or it does not write to such a store.
     """
     if name not in get_args(EngineName):
         raise unknown_name("engine", name, get_args(EngineName))
@@ -70,6 +73,11 @@ def engine_named(name: str, actors: int | None = None) -> Engine:
         if actors:
             raise UsageError("--actors is for --engine ray")
         return LocalEngine()
+    if store.mirror:
+        raise UsageError(
+            f"--engine ray writes into a folder that all nodes have, not into {store.location}: name a "
+            f"--store DIR, then add it by store merge DIR --store {store.location}"
+        )
     from encode_once.extract.ray_engine.engine import RayEngine
 
     return RayEngine(actors)

@@ -5,8 +5,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import wraps
-from typing import Any, ParamSpec, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,25 +40,9 @@ from encode_once.extract.report import Counts, Report, check_some_succeeded, fai
 from encode_once.extract.shards import Share
 from encode_once.extract.workers import EncodeSettings, EncodingPass, Job
 
-P = ParamSpec("P")
 NOT_ENCODED = "not encoded"  # the end of a warning about encoders for which the data has nothing
 
 
-def _allowing_its_urls(function: Callable[P, Report]) -> Callable[P, Report]:
-    """Allow the URLs that the arguments of `encode` name, and no others, while it runs."""
-
-    @wraps(function)
-    def allowing_them(*args: P.args, **options: P.kwargs) -> Report:
-        data: Any = args[0] if args else options["data"]
-        images: Any = options.get("images")
-        others: Any = options.get("allow_urls", ())
-        with allowing(allowed_urls(data, images, others)):
-            return function(*args, **options)
-
-    return allowing_them
-
-
-@_allowing_its_urls
 def encode(
     data: str | os.PathLike[str] | Table,
     names: Sequence[str],
@@ -155,69 +138,69 @@ def encode(
             `max_failures` failed. Other failures raise no error: they are in the report.
     """
     store = store if isinstance(store, Store) else Store(store)
-    late = store.upload()
-    encoding_engine = engine_named(engine, actors)
-    threads, device = encoding_engine.threads(workers), encoding_engine.device(device)
-    workers, shard = workers or os.cpu_count() or 1, shard or Shard()
-    precisions = Precisions(store, device, precision, min_cosine, shard)
-    common = Options(backend=backend, compiled=compiled)
-    jobs, captions = _requested_jobs(names, captions, weights or {}, common, bit_depth, precisions)
-    jobs = _needed(jobs, features, captions)
-    random = dict.fromkeys(job.encoder for job in jobs if job.weights == RANDOM)
-    warnings = [f"{name} has RANDOM weights: its vectors are meaningless" for name in random]
-    if late.parts:
-        warnings.append(f"{late} of an earlier command were sent to {store.location} first")
+    urls = allowed_urls(data, images, allow_urls)
+    with allowing(urls), engine_named(engine, actors, store) as encoding_engine:
+        late = store.upload()
+        threads, device = encoding_engine.threads(workers), encoding_engine.device(device)
+        workers, shard = workers or os.cpu_count() or 1, shard or Shard()
+        precisions = Precisions(store, device, precision, min_cosine, shard)
+        common = Options(backend=backend, compiled=compiled)
+        jobs, captions = _requested_jobs(names, captions, weights or {}, common, bit_depth, precisions)
+        jobs = _needed(jobs, features, captions)
+        random = dict.fromkeys(job.encoder for job in jobs if job.weights == RANDOM)
+        warnings = [f"{name} has RANDOM weights: its vectors are meaningless" for name in random]
+        if late.parts:
+            warnings.append(f"{late} of an earlier command were sent to {store.location} first")
 
-    started = time.perf_counter()  # after the encoders' libraries are imported
-    report = _understood(
-        data,
-        corrections,
-        on_read,
-        columns=columns,
-        images=images,
-        label_separator=label_separator,
-        classes=tuple(classes),
-        uncertain=uncertain,
-        unknown=tuple(unknown),
-        keep_text=keep_text,
-        skip_bad_rows=skip_bad_rows,
-        needs_content=bool(jobs),
-        label_sets=label_sets,
-        allow_urls=allow_urls,
-        earlier_label_sets=earlier_label_sets(data, store) if keep_tables else (),
-    )
-    report.warnings = warnings + report.warnings
-    report.tables = list(select(report.tables))
-    if keep_tables:
-        report.warnings += dropped(report.tables, store)
-    generated = any(map(captioner, captions))
-    jobs = _with_data(jobs, report, generated=generated)
-    unreadable: dict[str, InputError] = {}
-    sources = [store.sources(table) for table in report.tables if keep_tables]  # as they were read
-    for table in report.tables:
-        table.named_columns = columns.as_names() if columns else {}
-        table.unknown_marks, table.uncertain = [*unknown], uncertain or ""
-    shares = [Share(table, shard) for table in report.tables]
-    tables = [share.table for share in shares]
-    for table in tables:
-        unreadable |= add_keys(table, store.files, workers, progress=progress)
-    limit = _failures_left(max_failures, unreadable)
-    settings = EncodeSettings(
-        device,
-        threads,
-        batch_size,
-        shard,
-        backend=backend,
-        compiled=compiled,
-        retry_failed=retry_failed,
-        max_failures=limit,
-        progress=progress,
-        urls=tuple(allowed_urls(data, images, allow_urls)),
-    )
-    image_jobs = [job for job in jobs if job.tower.modality == "image"]
-    caption_jobs = [job for job in jobs if job.tower.modality == "caption"]
-    _set_bit_depth(image_jobs, bit_depth, report, workers)
-    with encoding_engine:
+        started = time.perf_counter()  # after the encoders' libraries are imported
+        report = _understood(
+            data,
+            corrections,
+            on_read,
+            columns=columns,
+            images=images,
+            label_separator=label_separator,
+            classes=tuple(classes),
+            uncertain=uncertain,
+            unknown=tuple(unknown),
+            keep_text=keep_text,
+            skip_bad_rows=skip_bad_rows,
+            needs_content=bool(jobs),
+            label_sets=label_sets,
+            allow_urls=allow_urls,
+            earlier_label_sets=earlier_label_sets(data, store) if keep_tables else (),
+        )
+        report.warnings = warnings + report.warnings
+        report.tables = list(select(report.tables))
+        if keep_tables:
+            report.warnings += dropped(report.tables, store)
+        generated = any(map(captioner, captions))
+        jobs = _with_data(jobs, report, generated=generated)
+        unreadable: dict[str, InputError] = {}
+        sources = [store.sources(table) for table in report.tables if keep_tables]  # as they were read
+        for table in report.tables:
+            table.named_columns = columns.as_names() if columns else {}
+            table.unknown_marks, table.uncertain = [*unknown], uncertain or ""
+        shares = [Share(table, shard) for table in report.tables]
+        tables = [share.table for share in shares]
+        for table in tables:
+            unreadable |= add_keys(table, store.files, workers, progress=progress)
+        limit = _failures_left(max_failures, unreadable)
+        settings = EncodeSettings(
+            device,
+            threads,
+            batch_size,
+            shard,
+            backend=backend,
+            compiled=compiled,
+            retry_failed=retry_failed,
+            max_failures=limit,
+            progress=progress,
+            urls=tuple(urls),
+        )
+        image_jobs = [job for job in jobs if job.tower.modality == "image"]
+        caption_jobs = [job for job in jobs if job.tower.modality == "caption"]
+        _set_bit_depth(image_jobs, bit_depth, report, workers)
         passes = _passes(report, tables, image_jobs, settings, log, encoding_engine)
         if not generated:
             passes += _passes(report, tables, caption_jobs, settings, log, encoding_engine)

@@ -33,12 +33,12 @@ class Precisions:
             )
 
     @property
-    def _open(self) -> bool:
+    def _is_automatic(self) -> bool:
         return self.precision in ("auto", "fast")
 
     def of(self, encoder: str) -> str:
         """That of an encoder whose tower has no feature."""
-        if not self._open:
+        if not self._is_automatic:
             return self.precision
         for name in self.store.features():
             if FeatureName.parse(name, OWN).encoder == encoder:
@@ -49,7 +49,7 @@ class Precisions:
         """The tower, in the precision of its own features; also if only their way was not requested."""
         names = {str(FeatureName(encoder, output)) for output in tower.specs} & {*self.store.features()}
         recorded = self._recorded(min(names)) if names else EXACT
-        if names and tower.casts and (self._open or self.precision == number_format(recorded)):
+        if names and tower.casts and (self._is_automatic or self.precision == number_format(recorded)):
             tower.set_precision(recorded)
         return tower
 
@@ -62,9 +62,9 @@ class Precisions:
         new = PrecisionRule(
             self.least_cosine,
             (WEIGHTS, AUTOCAST) if alone else (WEIGHTS,),
-            "float32" if self._open and alone else "error",
+            "float32" if self._is_automatic and alone else "error",
         )
-        if self._open and alone and backend != "onnxruntime":
+        if self._is_automatic and alone and backend != "onnxruntime":
             new = replace(new, if_faster="used" if self.precision == "fast" else "reported")
         for job in jobs:
             job.rule = PrecisionRule.decided(self.least_cosine) if job.is_declared else new

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from encode_once.cache import Failure, Store, Table, UsageError
+from encode_once.cache import Failure, Store, Table
 from encode_once.cache.errors import StoreBusyError
 from encode_once.cache.keys import pack
 from encode_once.extract.distribution import PATIENCE, Distribution, InputBlock, Missing, Worker
@@ -69,11 +69,6 @@ class RayPass(EncodingPass):
 
     def _first_plan(self) -> PassPlan:
         settings, store = self.settings, self.jobs[0].into
-        if store.mirror:
-            raise UsageError(
-                f"--engine ray writes into a folder that all nodes have, not into {store.location}: name a "
-                f"--store DIR, then add it by store merge DIR --store {store.location}"
-            )
         plans = [
             JobPlan(
                 job.encoder,

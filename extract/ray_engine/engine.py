@@ -5,7 +5,8 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import cached_property
+from typing import Any, Self
 
 from encode_once.cache import DataError, Table, UsageError
 from encode_once.cache.errors import brief
@@ -28,16 +29,29 @@ class RayEngine:
         actors: at most; None: as many as fit, also those for which there is room later.
 
     Raises:
-        DataError: Ray is not installed, or there is no cluster at the address.
+        DataError: on entry: Ray is not installed, or there is no cluster at the address.
     """
 
     def __init__(self, actors: int | None) -> None:
-        self._ray, self._is_own = _connect()
         self._most = actors
         self._on_gpus = False
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        self._nodes = [node for node in nodes if node.get("CPU")]
         self._pool: ActorPool | None = None
+
+    def __enter__(self) -> Self:
+        self._ray, self._is_own = _connect()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool:
+            self._pool.end()
+        if self._is_own:
+            self._ray.shutdown()
+
+    @cached_property
+    def _nodes(self) -> list[dict[str, float]]:
+        """What each node with cores has."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return [node for node in nodes if node.get("CPU")]
 
     def device(self, name: str) -> str:
         """A GPU of each actor's own if the cluster has any, or its CPUs."""
@@ -74,14 +88,6 @@ class RayEngine:
             for job in jobs:
                 job.recover()
         return RayPass(tables, jobs, settings, self._pool)
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *error: object) -> None:
-        if self._pool:
-            self._pool.end()
-        if self._is_own:
-            self._ray.shutdown()
 
 
 def _connect() -> tuple[Any, bool]:

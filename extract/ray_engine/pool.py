@@ -1,10 +1,12 @@
 """The actors of a Ray cluster: start and call them, and notice which died."""
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from encode_once.cache.errors import brief
+from encode_once.cache.terminal import print_message
 from encode_once.extract.distribution import (
     AT_ONCE,
     DEATHS_IN_VAIN,
@@ -20,6 +22,7 @@ from encode_once.extract.ray_engine.actor import EncodingActor, PassPlan, TowerD
 from encode_once.extract.workers import Input
 
 LEAVE_SECONDS = 60.0  # to seal the parts of an actor
+QUIET_SECONDS = 20.0  # without an actor, before the user reads what is waited for
 
 
 class ActorPool:
@@ -37,6 +40,7 @@ class ActorPool:
         self._calls: dict[Any, tuple[Worker, InputBlock | None]] = {}  # None: of an actor that joins
         self.names: dict[Worker, dict[str, str]] = {}  # feature → the actor's name as a writer
         self.plan: PassPlan | None = None
+        self._last_seen = 0.0  # when an actor could encode
         errors = ray.exceptions
         self._death = (  # an actor's; an exception of its code is a RayTaskError
             errors.RayActorError,
@@ -56,6 +60,9 @@ class ActorPool:
         reason = ""
         for _ in range(DEATHS_IN_VAIN):
             worker = next(iter(self._actors), None) or self._create()
+            started = self._actors[worker].__ray_ready__.remote()
+            if not self._ray.wait([started], num_returns=1, timeout=QUIET_SECONDS)[0]:
+                self._say_waiting()
             try:
                 decisions: list[TowerDecision] = self._result(
                     self._actors[worker].decide.remote(plan, examples)
@@ -68,6 +75,7 @@ class ActorPool:
     def begin(self, plan: PassPlan) -> None:
         """Let all actors join a pass, and those that are started from now on."""
         self.plan = plan
+        self._last_seen = time.monotonic()
         for worker in self._actors:
             self._join(worker)
 
@@ -92,6 +100,11 @@ class ActorPool:
         Raises:
             Exception: what an actor's code raised, such as that the disk is full.
         """
+        if self._actors.keys() - self._joining:
+            self._last_seen = time.monotonic()
+        elif time.monotonic() - self._last_seen > QUIET_SECONDS:
+            self._say_waiting()
+            self._last_seen = math.inf  # only once
         if not self._calls:
             time.sleep(timeout)
             return
@@ -138,6 +151,14 @@ class ActorPool:
         """End all actors."""
         for worker in [*self._actors]:
             self._end(worker)
+
+    def _say_waiting(self) -> None:
+        free = self._ray.available_resources()
+        needs = [f"{n:g} {name} ({free.get(name, 0):g} free)" for name, n in self._needs.items() if n]
+        print_message(
+            f"waiting for the cluster, as no actor runs yet; each needs {' and '.join(needs)} on one node: "
+            "ray status shows what else runs there"
+        )
 
     def _create(self) -> Worker:
         self._started += 1

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from encode_once.cache import DataError, Store, UsageError
 from encode_once.extract import encode
 from encode_once.extract.encoders.base import cut_remarks, summed_remarks
 from encode_once.extract.engines import LocalEngine, engine_named
+from encode_once.extract.errors import UnknownEncoderError
 from encode_once.extract.ray_engine import engine as ray_engine
 from encode_once.extract.ray_engine.engine import RayEngine
 from encode_once.extract.ray_engine.pool import ActorPool
@@ -35,8 +37,24 @@ def test_unknown_engines_and_actors_without_a_cluster_are_refused(folder):
     with pytest.raises(UsageError, match="unknown engine 'rey': did you mean 'ray'"):
         encode(folder(), ["efficientnet-lite0"], engine="rey")
     with pytest.raises(UsageError, match="--actors is for --engine ray"):
-        engine_named("local", 3)
-    assert isinstance(engine_named("local"), LocalEngine)
+        engine_named("local", 3, Store("store"))
+    assert isinstance(engine_named("local", None, Store("store")), LocalEngine)
+
+
+def test_a_store_at_a_url_is_refused_before_anything_is_read(monkeypatch):
+    monkeypatch.setattr(ray_engine, "_connect", lambda: pytest.fail("a cluster was started"))
+    with pytest.raises(
+        UsageError, match="writes into a folder that all nodes have, not into memory://refused"
+    ):
+        encode("no such data", ["efficientnet-lite0"], "memory://refused", engine="ray")
+
+
+def test_a_cluster_that_was_started_ends_with_an_error_before_encoding(folder, monkeypatch):
+    ray = MagicMock()
+    monkeypatch.setattr(ray_engine, "_connect", lambda: (ray, True))
+    with pytest.raises(UnknownEncoderError):
+        encode(folder(), ["no such encoder"], engine="ray", device="cpu", workers=1)
+    ray.shutdown.assert_called_once_with()
 
 
 class FakeRay:
@@ -86,6 +104,7 @@ class InProcess:
                 name: SimpleNamespace(remote=partial(self._call, getattr(actor, name)))
                 for name in ("decide", "join", "encode", "leave")
             }
+            calls["__ray_ready__"] = SimpleNamespace(remote=object)
             return SimpleNamespace(**calls)
 
         return lambda kind: SimpleNamespace(remote=lambda: make(kind))
@@ -245,6 +264,28 @@ def test_actors_start_where_there_is_room(free, needs, most, useful, expected):
     assert len(cluster.reserved) == (most or min(useful, 1000 // max(needs["CPU"], needs["GPU"])))
 
 
+def test_a_cluster_without_room_is_named(monkeypatch, capsys):
+    """Before the first actor has started, and after the last one has died."""
+    actor = MagicMock()
+    vars(actor)["__ray_ready__"] = MagicMock()
+    ray = MagicMock(exceptions=RayErrors)
+    ray.remote.return_value.return_value.remote.return_value = actor
+    ray.available_resources.return_value = {"CPU": 3.0}
+    ray.wait.return_value = [], []
+    pool = ActorPool(ray, None, {"CPU": 4, "GPU": 0})
+    pool.decide(None, [])
+    line = "waiting for the cluster, as no actor runs yet; each needs 4 CPU (3 free) on one node"
+    assert capsys.readouterr().err.count(line) == 1
+    pool.begin(None)
+    list(pool.events(0))
+    assert capsys.readouterr().err == ""
+    clock = time.monotonic() + 60
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    for _ in range(3):
+        list(pool.events(0))
+    assert capsys.readouterr().err.count("waiting for the cluster") == 1
+
+
 CPUS = [(True, {"CPU": 64.0}), (True, {"CPU": 3.0}), (True, {}), (False, {"CPU": 1.0})]
 GPUS = [(True, {"CPU": 16.0}), (True, {"CPU": 32.0, "GPU": 4.0}), (True, {"CPU": 48.0, "GPU": 8.0})]
 
@@ -263,8 +304,8 @@ GPUS = [(True, {"CPU": 16.0}), (True, {"CPU": 32.0, "GPU": 4.0}), (True, {"CPU":
 )
 def test_an_actor_reserves_a_core_for_each_of_its_threads(monkeypatch, nodes, device, workers, expected):
     monkeypatch.setattr(ray_engine, "_connect", lambda: (FakeRay(nodes), False))
-    engine = RayEngine(None)
-    assert (engine.device(device), engine.threads(workers)) == expected
+    with RayEngine(None) as engine:
+        assert (engine.device(device), engine.threads(workers)) == expected
 
 
 @pytest.mark.parametrize(
@@ -277,8 +318,7 @@ def test_an_actor_reserves_a_core_for_each_of_its_threads(monkeypatch, nodes, de
 )
 def test_what_no_node_has_is_refused(monkeypatch, device, workers, message):
     monkeypatch.setattr(ray_engine, "_connect", lambda: (FakeRay(CPUS), False))
-    engine = RayEngine(None)
-    with pytest.raises(UsageError, match=message):
+    with RayEngine(None) as engine, pytest.raises(UsageError, match=message):
         engine.threads(workers) if engine.device(device) else None
 
 
@@ -290,10 +330,10 @@ def test_an_address_where_no_cluster_answers_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     with pytest.raises(DataError, match=r"no Ray cluster answers at RAY_ADDRESS=10\.0\.0\.1:6379 .Could not"):
-        RayEngine(None)
+        RayEngine(None).__enter__()
     monkeypatch.delenv("RAY_ADDRESS")
     with pytest.raises(DataError, match="ray start --head"):
-        RayEngine(None)
+        RayEngine(None).__enter__()
 
 
 def test_remarks_of_several_actors_are_added_up():
