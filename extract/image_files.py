@@ -8,7 +8,7 @@ from encode_once.cache import MissingDataError, Table
 from encode_once.extract.errors import InputError
 from encode_once.extract.images.formats import is_image_name
 from encode_once.extract.remote import files
-from encode_once.extract.remote.files import allowing
+from encode_once.extract.remote.session import allowing
 from encode_once.extract.remote.urls import UrlPrefix, check_readable, joined
 
 SOURCE = "the named images"

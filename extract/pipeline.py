@@ -35,7 +35,7 @@ from encode_once.extract.images.hashing import add_keys
 from encode_once.extract.precisions import Precisions
 from encode_once.extract.readers import Columns, Reading, Uncertain, allowed_urls, understand
 from encode_once.extract.readers.table_builder import NO_IMAGE
-from encode_once.extract.remote.files import allowing
+from encode_once.extract.remote.session import allowing
 from encode_once.extract.report import Counts, Report, check_some_succeeded, failed_inputs
 from encode_once.extract.shards import Share
 from encode_once.extract.workers import EncodeSettings, EncodingPass, Job

@@ -35,7 +35,7 @@ from encode_once.extract.encoders.precision import EXAMPLES
 from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.decode import quiet_pillow
 from encode_once.extract.images.hashing import hash_again, read_file
-from encode_once.extract.remote.files import PASSING
+from encode_once.extract.remote.attempts import PASSING
 from encode_once.extract.remote.urls import UrlPrefix
 
 Failures = Mapping[str, Sequence[Failure]]  # output → the inputs that have no row

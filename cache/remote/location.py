@@ -13,21 +13,26 @@ PROTOCOLS = {*EXTRAS, "memory"}
 URL = re.compile(r"([a-z][a-z0-9+.-]*):(//?)", re.IGNORECASE)
 
 
+def protocol_of(text: str) -> str:
+    """The protocol of a URL in lower case; "" for a path, also as `file://` URL."""
+    match = URL.match(text)
+    name = match[1].lower() if match and match[2] == "//" else ""
+    return "" if name == "file" else name
+
+
 def is_url(path: str | os.PathLike[str]) -> bool:
     """Whether a path is the URL of a file or folder elsewhere; `file://` is a path.
 
     Raises:
         UsageError: it is a URL that this program does not open, or one that was made a `Path`.
     """
-    match = URL.match(os.fspath(path))
-    protocol, slashes = (match[1].lower(), match[2]) if match else ("", "")
-    if protocol in PROTOCOLS and slashes == "/":
-        raise UsageError(f"{os.fspath(path)}: a URL has two slashes, {protocol}://; in Python, it is no Path")
-    if protocol in ("", "file") or slashes != "//":
-        return False
-    if protocol not in PROTOCOLS:
-        raise UsageError(f"{os.fspath(path)}: {protocol}:// is not read; use s3://, gs://, az:// or a path")
-    return True
+    text = os.fspath(path)
+    protocol, match = protocol_of(text), URL.match(text)
+    if match and not protocol and match[1].lower() in PROTOCOLS:
+        raise UsageError(f"{text}: a URL has two slashes, {match[1].lower()}://; in Python, it is no Path")
+    if protocol and protocol not in PROTOCOLS:
+        raise UsageError(f"{text}: {protocol}:// is not read; use s3://, gs://, az:// or a path")
+    return protocol != ""
 
 
 def lower_protocol(url: str) -> str:

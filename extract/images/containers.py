@@ -27,7 +27,7 @@ from encode_once.cache.input_files import (
     open_regular,
     read_regular,
 )
-from encode_once.extract.remote import files
+from encode_once.extract.remote import contents, files
 from encode_once.extract.remote.urls import is_remote
 
 MEMBER = re.compile(r"(.+\.(?:tar|parquet|arrow))::(.+)", re.DOTALL)
@@ -101,7 +101,7 @@ def stat(container: str) -> Stat:
 
 def _read_url(url: str) -> bytes:
     check_size(files.stat(url)[0], IMAGE_MB, url)
-    content = files.read_whole(url, limit_mb(IMAGE_MB) << 20)
+    content = contents.read_whole(url, limit_mb(IMAGE_MB) << 20)
     check_size(len(content), IMAGE_MB, url)
     return content
 
@@ -111,9 +111,9 @@ def _read_tar(container: str, position: str) -> bytes:
     offset, size = map(int, _parsed(IN_TAR, source, position))
     check_size(size, IMAGE_MB, source)
     if is_remote(container):
-        if offset + size > files.stat(container)[0]:
+        if offset + size > files.size(container):
             raise DataError(CUT.format(container))
-        return files.read_part(container, offset, offset + size)
+        return contents.read_part(container, offset, offset + size)
     with open_regular(container) as file:
         if offset + size > os.fstat(file.fileno()).st_size:
             raise DataError(CUT.format(container))
@@ -151,7 +151,7 @@ def _open(container: str, stat: Stat) -> _OpenTable:
         return _OpenTable([len(batch) for batch in batches], lambda group, column: batches[group][column])
     from pyarrow.parquet import ParquetFile
 
-    file = ParquetFile(files.OpenUrl(container) if is_remote(container) else container)
+    file = ParquetFile(contents.OpenUrl(container) if is_remote(container) else container)
     sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     return _OpenTable(sizes, lambda group, column: file.read_row_group(group, columns=[column])[column])
 

@@ -16,7 +16,8 @@ from encode_once.cache.large_arrays import blocks, new_array
 from encode_once.cache.progress import ProgressBar
 from encode_once.extract.errors import InputError
 from encode_once.extract.images import containers
-from encode_once.extract.remote import files
+from encode_once.extract.remote import contents, files
+from encode_once.extract.remote.session import allows_any
 from encode_once.extract.remote.urls import is_remote
 
 Result = TypeVar("Result")
@@ -60,7 +61,7 @@ def add_keys(
     table.more_caption_keys = [text_keys(texts) for texts in table.more_captions]
     image_keys: Keys = new_array((len(table), KEY_BYTES), np.uint8)
     unreadable: dict[str, InputError] = {}
-    if files.allows_any() and any(map(is_remote, table.images)):
+    if allows_any() and any(map(is_remote, table.images)):
         workers = max(workers, files.READERS)  # which wait for answers
     with ThreadPoolExecutor(workers) as pool:
         for rows in blocks(len(table)):
@@ -111,7 +112,7 @@ def _stat(path: str) -> Stat:
 
 
 def _key(path: str) -> bytes:
-    return files.streamed_key(path) or content_key(read_file(path))
+    return contents.streamed_key(path) or content_key(read_file(path))
 
 
 def _each(

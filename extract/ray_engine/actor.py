@@ -17,7 +17,7 @@ from encode_once.extract.encoders.base import torch_threads
 from encode_once.extract.encoders.precision import PrecisionRule
 from encode_once.extract.images.decode import quiet_pillow
 from encode_once.extract.recorded import recorded_towers
-from encode_once.extract.remote.files import allowing
+from encode_once.extract.remote.session import allowing
 from encode_once.extract.workers import EncodeSettings, Failures, Input, Job, prepared
 
 

@@ -29,7 +29,7 @@ from encode_once.extract.readers.split_rows import SplitRows
 from encode_once.extract.readers.table_builder import build_tables
 from encode_once.extract.readers.understanding import Reading, Understanding, describe
 from encode_once.extract.readers.unused import unused_files
-from encode_once.extract.remote.files import allowing
+from encode_once.extract.remote.session import allowing
 
 __all__ = [
     "CONTAINERS",

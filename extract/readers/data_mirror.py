@@ -23,12 +23,12 @@ from encode_once.cache.input_files import IMAGE_MB, TEXT_MB, limit_mb
 from encode_once.cache.keys import content_key
 from encode_once.cache.packed import GZIP
 from encode_once.cache.packed_columns import Texts
-from encode_once.cache.remote.location import local_path
+from encode_once.cache.remote.location import local_path, protocol_of
 from encode_once.extract.errors import InputError
 from encode_once.extract.images import containers
 from encode_once.extract.images.formats import is_image_name
 from encode_once.extract.readers.folders import Folder
-from encode_once.extract.remote import files
+from encode_once.extract.remote import contents, files
 from encode_once.extract.remote.urls import (
     WEB,
     UrlPrefix,
@@ -36,7 +36,6 @@ from encode_once.extract.remote.urls import (
     is_remote,
     joined,
     parent,
-    protocol_of,
 )
 
 Anything = TypeVar("Anything")
@@ -207,8 +206,8 @@ class DataMirror:
                     file.write(files.read(url, 0, most + 1))
                     if file.tell() > most:
                         raise DataError(f"{url}: more than {most >> 20} MB; {TEXT_MB[0]} raises the limit")
-                for start in range(0, size, files.BLOCK):
-                    file.write(files.read(url, start, min(start + files.BLOCK, size)))
+                for start in range(0, size, contents.BLOCK):
+                    file.write(files.read(url, start, min(start + contents.BLOCK, size)))
         elif name.endswith(".arrow"):
             raise DataError(
                 f"{url}: arrow files are not read at URLs; save the data as parquet, or copy the folder"
@@ -244,13 +243,12 @@ def _numbered(url: str) -> list[str]:
 
 def _copy_archive(url: str, path: Path) -> None:
     """Copy the headers and texts of a tar archive to their places, and hash its images."""
-    size = files.stat(url)[0]
-    remote = files.OpenUrl(url)
+    size, remote = files.size(url), contents.OpenUrl(url)
     with path.open("wb") as local:
 
         def copy(start: int, end: int) -> None:
             local.seek(start)
-            local.write(files.read_part(url, start, min(end, size)))
+            local.write(contents.read_part(url, start, min(end, size)))
 
         start = 0  # of what is not copied yet
         try:
@@ -280,32 +278,32 @@ def _copy_archive(url: str, path: Path) -> None:
 def _hash_image(url: str, member: tarfile.TarInfo) -> None:
     """Remember the content key of an image in an archive, if it is whole and not too large."""
     start, end = member.offset_data, member.offset_data + member.size
-    if member.size <= limit_mb(IMAGE_MB) << 20 and end <= files.stat(url)[0]:
+    if member.size <= limit_mb(IMAGE_MB) << 20 and end <= files.size(url):
         source = containers.in_tar(url, member.name.removeprefix("./"), start, member.size)
-        files.remember_key(source, content_key(files.read_part(url, start, end)))
+        contents.remember_key(source, content_key(contents.read_part(url, start, end)))
 
 
 def _copy_parquet(url: str, path: Path) -> None:
     """Copy a parquet file without its columns of bytes, which are holes."""
-    size = files.stat(url)[0]
+    size = files.size(url)
     with path.open("wb") as local:
-        local.truncate(max(0, size))
+        local.truncate(size)
 
         def copy(start: int, end: int) -> None:
             local.seek(start)
-            local.write(files.read_part(url, start, min(end, size)))
+            local.write(contents.read_part(url, start, min(end, size)))
 
         copy(max(0, size - PARQUET_END), size)
         copy(0, 4)
         try:
             from pyarrow.parquet import ParquetFile
 
-            metadata = ParquetFile(files.OpenUrl(url)).metadata
+            metadata = ParquetFile(contents.OpenUrl(url)).metadata
         except EncodeOnceError:
             raise
         except Exception:  # the reader says what is wrong with the same bytes
             return
-        end = int.from_bytes(files.read_part(url, size - PARQUET_END, size - 4), "little")
+        end = int.from_bytes(contents.read_part(url, size - PARQUET_END, size - 4), "little")
         copy(size - PARQUET_END - end, size)
         for group in range(metadata.num_row_groups):
             for start, stop in _text_columns(metadata, metadata.row_group(group)):
@@ -319,8 +317,9 @@ def _text_columns(metadata: Any, group: Any) -> Iterable[tuple[int, int]]:
         if kind.physical_type == "BYTE_ARRAY" and kind.logical_type.type == "NONE":
             continue
         starts = (column.dictionary_page_offset, column.data_page_offset)
-        start = min(offset for offset in starts if offset is not None and offset > 0)
-        yield start, start + column.total_compressed_size
+        offsets = [offset for offset in starts if offset is not None and offset > 0]
+        if offsets:  # else the file is damaged, which the reader of the copy says
+            yield min(offsets), min(offsets) + column.total_compressed_size
 
 
 def as_texts(images: Images) -> list[str]:

@@ -21,7 +21,7 @@ from encode_once.extract.readers.data_mirror import DataMirror
 from encode_once.extract.readers.folders import Folder, is_in
 from encode_once.extract.readers.image_search import Guess, ImageSearch, Reference, split_words
 from encode_once.extract.readers.options import ImageFolder
-from encode_once.extract.remote.files import is_allowed
+from encode_once.extract.remote.session import is_allowed
 from encode_once.extract.remote.urls import is_remote, parent
 
 URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+://", re.IGNORECASE)

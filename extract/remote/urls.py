@@ -9,23 +9,16 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from encode_once.cache.errors import UsageError, brief
-from encode_once.cache.remote.location import PROTOCOLS
+from encode_once.cache.remote.location import PROTOCOLS, protocol_of
 
 WEB = {"http", "https"}  # single files only: web servers have no listings
+READ = PROTOCOLS | WEB
 CONTROL = re.compile(r"[\0-\x1f\x7f]")
-START = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-
-
-def protocol_of(text: str) -> str:
-    """The protocol of a URL in lower case; "" for a path, also as `file://` URL."""
-    match = START.match(text)
-    name = match[1].lower() if match else ""
-    return "" if name == "file" else name
 
 
 def is_remote(text: str) -> bool:
     """Whether a text is a URL of a protocol that is read."""
-    return "://" in text and protocol_of(text) in PROTOCOLS | WEB
+    return "://" in text and protocol_of(text) in READ
 
 
 def check_readable(text: str) -> bool:

@@ -1,5 +1,6 @@
 """Single files on web servers, without packages beyond Python's own."""
 
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -12,6 +13,8 @@ from encode_once.cache.remote.folder import timeout
 
 NO_HEAD = 405, 501  # statuses of servers that do not answer HEAD
 PARTIAL = 206
+PIECE = 1 << 16  # bytes
+SLOWEST = 1e4  # bytes per second, on average, after the time limit of a request
 UNESCAPED = "%/:=&?~#+!$,;'@()*[]"
 
 
@@ -61,9 +64,15 @@ def read(url: str, start: int, end: int, allows: Callable[[str], bool]) -> bytes
     """The bytes of a file from `start` to `end`, or to its own end.
 
     Raises:
-        OSError: the server cannot be reached, refuses, or cannot send parts of a file.
+        TimeoutError: the server does not answer, or sends too slowly.
+        OSError: it cannot be reached, refuses, or cannot send parts of a file.
     """
+    started, content = time.monotonic(), bytearray()
     with _open(url, allows, "GET", {"Range": f"bytes={start}-{end - 1}"} if start else {}) as answer:
         if start and answer.status != PARTIAL:
             raise OSError("the server sends no parts of files, which an archive needs")
-        return bytes(answer.read(end - start))
+        while piece := answer.read1(min(PIECE, end - start - len(content))):  # what is there: read would wait
+            content += piece
+            if time.monotonic() - started > timeout() + len(content) / SLOWEST:
+                raise TimeoutError("too slow")
+    return bytes(content)

@@ -20,7 +20,7 @@ from encode_once.extract.errors import UnknownEncoderError
 from encode_once.extract.ray_engine import engine as ray_engine
 from encode_once.extract.ray_engine.engine import RayEngine
 from encode_once.extract.ray_engine.pool import ActorPool
-from encode_once.extract.remote import files
+from encode_once.extract.remote import session
 from tests.conftest import vectors_file
 from tests.extract.remote.test_files import site  # noqa: F401 — a fixture
 from tests.test_captions import CAPTIONER, CAPTIONS
@@ -111,13 +111,13 @@ class InProcess:
 
     def _call(self, method, *args):
         sessions = self.sessions.setdefault(id(method.__self__), [])  # of URLs: an actor has its own
-        driver, files._sessions[:] = [*files._sessions], sessions
+        driver, session._sessions[:] = [*session._sessions], sessions
         try:
             result = method(*pickle.loads(pickle.dumps(args)))
         except Exception as error:
             result = error
         finally:
-            sessions[:], files._sessions[:] = files._sessions, driver
+            sessions[:], session._sessions[:] = session._sessions, driver
         return pickle.dumps(result), object()  # no two are equal
 
     def get(self, call):

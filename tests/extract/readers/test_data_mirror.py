@@ -17,7 +17,8 @@ from encode_once.extract.errors import InputError
 from encode_once.extract.images import hashing
 from encode_once.extract.images.thumbnail import thumbnail
 from encode_once.extract.readers import data_mirror as module
-from encode_once.extract.remote import files
+from encode_once.extract.remote import contents, files, session
+from encode_once.extract.remote.session import allowing
 from tests.extract.readers.test_containers import SAMPLES, expected, rows
 from tests.extract.readers.writers import WRITERS, Sample, captioned_images, csv_folder
 
@@ -58,7 +59,7 @@ def copies(monkeypatch):
 
 def with_keys(url, place, **options):
     """The tables with the keys of their images, and the warnings."""
-    with files.allowing(readers.allowed_urls(url, options.get("images"))):
+    with allowing(readers.allowed_urls(url, options.get("images"))):
         tables, warnings = readers.read(url, **options)
         for table in tables.values():
             assert hashing.add_keys(table, FileIndex(place / "files.sqlite"), 4) == {}
@@ -163,8 +164,8 @@ def test_a_truncated_archive_is_refused_or_warned_of_as_on_a_disk(tmp_path, buck
 
 
 def test_an_archive_is_fetched_once_to_read_and_hash_it(tmp_path, bucket, monkeypatch):
-    monkeypatch.setattr(files, "BLOCK", 4096)
-    monkeypatch.setattr(files, "KEPT", 4 * 4096)
+    monkeypatch.setattr(contents, "BLOCK", 4096)
+    monkeypatch.setattr(session, "KEPT", 4 * 4096)
     path = tmp_path / "x.tar"
     with tarfile.open(path, "w") as archive:
         for row in range(40):
@@ -173,7 +174,7 @@ def test_an_archive_is_fetched_once_to_read_and_hash_it(tmp_path, bucket, monkey
             archive.addfile(member, io.BytesIO(bytes([row]) * 3000))
     url, fetched, read = f"{bucket(path)}/x.tar", [], files.read
     monkeypatch.setattr(files, "read", lambda *place: fetched.append(place) or read(*place))
-    with files.allowing(readers.allowed_urls(url, None)):
+    with allowing(readers.allowed_urls(url, None)):
         table = readers.read(url)[0]["x"]
         hashing.add_keys(table, FileIndex(tmp_path / "files.sqlite"), 1)
         assert len(fetched) == len({*fetched}) <= -(-path.stat().st_size // 4096)
@@ -239,9 +240,16 @@ def test_only_urls_that_the_user_names_are_fetched(tmp_path, bucket):
     assert sum(map(bool, readers.read(f"{at_url}/photos.csv")[0]["photos"].images)) == 0, "in another folder"
     assert sum(map(bool, readers.read(f"{bucket(table)}/photos.csv")[0]["photos"].images)) == 1
     for others in ([], readers.allowed_urls(f"{URL}/elsewhere", None)):
-        with files.allowing(others), pytest.raises(InputError, match="not allowed"):
+        with allowing(others), pytest.raises(InputError, match="not allowed"):
             hashing.read_file(images[0])
     assert thumbnail(images[0], content_key(SAMPLES["train"][0].content)) is None, "in a page"
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.parquet"])
+def test_an_archive_of_unknown_length_is_refused_in_one_line(monkeypatch, name):
+    monkeypatch.setattr(module.files.web, "info", lambda url, allows: {})
+    with pytest.raises(DataError, match=rf"^http://e.org/{name}: the server does not say how long"):
+        readers.read(f"http://e.org/{name}")
 
 
 def test_local_files_may_be_named_by_file_urls(tmp_path):

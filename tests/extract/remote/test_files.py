@@ -1,6 +1,7 @@
 """What is read at URLs: sizes and versions, retries, and errors by type, with servers that misbehave."""
 
 import threading
+import time
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,8 +13,9 @@ from encode_once.cache.file_index import FileIndex
 from encode_once.extract import encode
 from encode_once.extract.errors import InputError
 from encode_once.extract.images import hashing
-from encode_once.extract.remote import files
-from encode_once.extract.remote.files import allowing, stat_of_info
+from encode_once.extract.remote import attempts, files, session
+from encode_once.extract.remote.files import stat_of_info
+from encode_once.extract.remote.session import allowing
 from encode_once.extract.remote.urls import UrlPrefix
 from tests.conftest import picture
 from tests.extract.images.test_decode import saved
@@ -28,6 +30,7 @@ class Site:
     def __init__(self):
         site = self
         self.pages, self.requests = {}, []
+        self.piece, self.wait = 1 << 30, 0  # bytes that are sent at a time, and seconds between them
 
         class Handler(BaseHTTPRequestHandler):
             def answer(self):
@@ -45,7 +48,9 @@ class Site:
                     self.send_header(name, str(value))
                 self.end_headers()
                 if self.command == "GET":
-                    self.wfile.write(body)
+                    for start in range(0, len(body), site.piece):
+                        self.wfile.write(body[start : start + site.piece])
+                        threading.Event().wait(site.wait)
 
             do_GET = do_HEAD = answer  # noqa: N815
 
@@ -63,7 +68,7 @@ class Site:
 
 @pytest.fixture
 def site(monkeypatch):
-    monkeypatch.setattr(files, "PAUSE", 0.01)
+    monkeypatch.setattr(attempts, "PAUSE", 0.01)
     monkeypatch.setenv("ENCODE_ONCE_REMOTE_TIMEOUT", "0.2")
     site = Site()
     with allowing([UrlPrefix.parse(site.url)]):
@@ -101,8 +106,8 @@ def test_an_unchanged_file_is_not_read_again_and_a_changed_one_is(site, tmp_path
             site.pages["/0.png"] = [(200, {"ETag": '"2"'}, change)]
         site.requests.clear()
         with allowing([]):
-            files._sessions[0].stats.clear()
-            files._sessions[0].contents.clear()
+            session.current().stats.clear()
+            session.current().contents.clear()
             assert hashing.add_keys(table, index, 2) == {}
         assert {f"{site.url}{path}" for method, path in site.requests if method == "GET"} == read
         assert hashing.content_key(change or b"first") == table.image_keys[0].tobytes()
@@ -113,14 +118,36 @@ def test_errors_have_types_and_passing_ones_are_tried_again(site):
     site.put("/busy", b"", 429)
     assert hashing.read_file(site.put("/busy", b"at last")) == b"at last"
     assert failure(f"{site.url}/none") == ("missing", "no such file at the URL")
-    assert failure(site.put("/secret", b"", 403))[0] == "unreadable"
+    assert failure(site.put("/secret", b"", 403))[0] == "denied"
     assert failure(site.put("/broken", b"", 500))[0] == "unreachable"
     assert failure(site.put("/hangs", b"", None)) == ("timeout", "no answer in time")
     assert failure(site.put("/short", b"abc", **{"Content-Length": 9}))[0] == "unreachable"
-    assert len([path for _, path in site.requests if path == "/broken"]) == files.ATTEMPTS
+    assert len([path for _, path in site.requests if path == "/broken"]) == attempts.ATTEMPTS
     assert len([path for _, path in site.requests if path == "/secret"]) == 1
     with allowing([UrlPrefix.parse("http://127.0.0.1:1")]):
         assert failure("http://127.0.0.1:1/0.png")[0] == "unreachable"
+
+
+def test_a_server_that_sends_a_byte_at_a_time_does_not_hold_a_thread(site, monkeypatch):
+    monkeypatch.setattr(attempts, "ATTEMPTS", 1)
+    url = site.put("/0.png", bytes(100))
+    site.piece, site.wait = 1, 0.05  # five seconds in all
+    started = time.monotonic()
+    assert failure(url) == ("timeout", "no answer in time")
+    assert time.monotonic() - started < 2
+
+
+def test_what_ends_first_of_two_threads_leaves_the_other_its_urls():
+    first, second = (allowing([UrlPrefix.parse(f"s3://{bucket}")]) for bucket in ("a", "b"))
+    first.__enter__()
+    second.__enter__()
+    session.current().stats["s3://b/0.png"] = 1, 1
+    first.__exit__(None, None, None)
+    assert [session.is_allowed(f"s3://{bucket}/0.png") for bucket in ("a", "b")] == [False, True]
+    assert files.stat("s3://b/0.png") == (1, 1)
+    second.__exit__(None, None, None)
+    assert not session.is_allowed("s3://b/0.png")
+    assert session.current() is None
 
 
 def test_redirects_lead_only_to_what_is_allowed(site):
@@ -143,7 +170,7 @@ def test_files_of_a_server_that_says_nothing_of_them_are_read(site, monkeypatch)
 
 
 def test_a_store_that_is_down_ends_the_command_in_one_line(site, monkeypatch):
-    monkeypatch.setattr(files, "ATTEMPTS", 1)
+    monkeypatch.setattr(attempts, "ATTEMPTS", 1)
     urls = [site.put(f"/{row}.png", b"", 500) for row in range(100)]
     with pytest.raises(RemoteError, match="as were 19 files before: check the network") as error:
         files.stats(urls)
@@ -151,34 +178,97 @@ def test_a_store_that_is_down_ends_the_command_in_one_line(site, monkeypatch):
     assert len(site.requests) < 20 + files.READERS + 1
 
 
+def refused(code, status=400):
+    """What s3fs raises for an answer with one of S3's error codes."""
+    answer = OSError(code)
+    answer.response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    error = PermissionError("refused") if code != "400" else OSError("bad request")
+    error.__cause__ = answer
+    return error
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """An object store in memory; after `memory.refuses["ls"] = error`, its `ls` raises that, and so on."""
+    memory = fsspec.filesystem("memory")
+    monkeypatch.setattr(type(memory), "refuses", {}, raising=False)
+    for name in ("cat_file", "info", "ls"):
+        method = getattr(type(memory), name)
+
+        def answer(self, *args, name=name, method=method, **options):
+            if error := self.refuses.get(name):
+                raise error
+            return method(self, *args, **options)
+
+        monkeypatch.setattr(type(memory), name, answer)
+    with allowing([UrlPrefix.parse("memory://bucket")]):
+        yield memory
+    memory.store.clear()
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "RequestTimeTooSkewed", "InvalidAccessKeyId"])
+def test_credentials_that_are_of_no_use_end_the_command(memory, code):
+    memory.pipe_file("/bucket/0.png", b"content")
+    memory.refuses["cat_file"] = refused(code)
+    with pytest.raises(RemoteError, match="refused"):
+        hashing.read_file("memory://bucket/0.png")
+
+
+@pytest.mark.parametrize(("code", "status"), [("AccessDenied", 403), ("403", 403), ("400", 400)])
+def test_denied_access_says_nothing_of_the_input(memory, code, status):
+    memory.pipe_file("/bucket/0.png", b"content")
+    memory.refuses["cat_file"] = refused(code, status)
+    assert failure("memory://bucket/0.png")[0] == "denied"
+    assert "denied" in attempts.PASSING
+
+
+def test_files_are_read_by_credentials_that_list_no_folders(memory):
+    urls = [f"memory://bucket/{row}.png" for row in range(files.FEW + 1)]
+    for row in range(len(urls)):
+        memory.pipe_file(f"/bucket/{row}.png", bytes(row))
+    memory.refuses["ls"] = refused("AccessDenied", 403)
+    stats, errors = files.stats(urls)
+    assert ([stats[url][0] for url in urls], errors) == ([*range(len(urls))], {})
+    with pytest.raises(RemoteError, match="cannot be listed"):
+        files.listing("memory://bucket")
+
+
+def test_a_url_that_no_file_system_opens_fails_alone(memory, monkeypatch):
+    monkeypatch.setattr(fsspec, "filesystem", lambda *_, **__: 1 / 0)
+    assert failure("memory://bucket/1.png")[0] == "unreadable"
+
+
+@pytest.mark.slow
 def test_an_input_that_could_not_be_reached_is_tried_by_the_next_extract(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "KEPT", 0)  # each image is read twice
+    monkeypatch.setattr(session, "KEPT", 0)  # each image is read twice
     good = saved(picture(0), "PNG")
     url = site.put("/0.png", good)
     site.pages["/0.png"] = [(200, {}, good)] * 2 + [(500, {}, b"")]
     other = site.put("/1.png", saved(picture(1), "PNG"))
-    table, store = Table("t", ["0", "1"], [url, other], ["", ""], None), Store(tmp_path / "store")
+    site.pages["/2.png"] = [(200, {}, good + b"2")] * 2 + [(403, {}, b"")]
+    images = [url, other, f"{site.url}/2.png"]
+    table, store = Table("t", ["0", "1", "2"], images, [""] * 3, None), Store(tmp_path / "store")
     options = {"weights": {VIT: "random"}, "device": "cpu", "progress": False, "workers": 1}
     report = encode(table, [VIT], store, keep_tables=False, allow_urls=[site.url], **options)
-    assert [failed.reason for failed in report.failures] == ["unreachable"]
-    site.pages["/0.png"] = [(200, {}, good)]
+    assert [failed.reason for failed in report.failures] == ["unreachable", "denied"]
+    site.pages["/0.png"], site.pages["/2.png"] = [(200, {}, good)], [(200, {}, good + b"2")]
     report = encode(table, [VIT], store, keep_tables=False, allow_urls=[site.url], **options)
-    assert [counts.encoded for counts in report.features.values()] == [1]
+    assert [counts.encoded for counts in report.features.values()] == [2]
     assert store.feature(f"{VIT}+random/pooled").has(table.image_keys).all()
 
 
 def test_folders_are_listed_rather_than_each_file_asked_for(monkeypatch):
     memory = fsspec.filesystem("memory")
-    for row in range(30):
+    for row in range(120):
         memory.pipe_file(f"/bucket/a/{row}.png", bytes(row))
-    urls = [f"memory://bucket/a/{row}.png" for row in range(31)]
+    urls = [f"memory://bucket/a/{row}.png" for row in range(121)]
     infos, info = [], type(memory).info
     monkeypatch.setattr(
         type(memory), "info", lambda self, path, **o: infos.append(path) or info(self, path, **o)
     )
     with allowing([UrlPrefix.parse("memory://bucket")]):
         stats, errors = files.stats(urls)
-    assert [stats[url][0] for url in urls[:30]] == [*range(30)]
-    assert [(url, error.reason) for url, error in errors.items()] == [(urls[30], "missing")]
-    assert infos == ["/bucket/a/30.png"]
+    assert [stats[url][0] for url in urls[:120]] == [*range(120)]
+    assert [(url, error.reason) for url, error in errors.items()] == [(urls[120], "missing")]
+    assert infos == ["/bucket/a/120.png"]
     memory.store.clear()
