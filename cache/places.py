@@ -1,15 +1,14 @@
 """Where data is: paths and URLs, as the user and the tables of a store name them."""
 
 import os
-import re
 from pathlib import Path
 
-URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+from encode_once.cache.remote.location import local_path, protocol_of
 
 
 def is_at_url(place: str) -> bool:
     """Whether a place is a URL, other than that of a local file."""
-    return bool(URL.match(place))
+    return protocol_of(place) != ""
 
 
 def is_gone(place: str) -> bool:
@@ -22,4 +21,4 @@ def is_below(source: str, place: str | os.PathLike[str]) -> bool:
     place = os.fspath(place)
     if is_at_url(place) or is_at_url(source):
         return source == place or source.startswith(f"{place.rstrip('/')}/")
-    return Path(source).is_relative_to(Path(place).resolve())
+    return Path(source).is_relative_to(local_path(place).resolve())
