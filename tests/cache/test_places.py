@@ -5,7 +5,9 @@ import pytest
 from encode_once.cache.places import is_below
 
 
-@pytest.mark.parametrize("place", ["/x y", "file:///x%20y", "FILE:///x y", "/x y/t.csv", "file:///x%20y/t.csv"])
+@pytest.mark.parametrize(
+    "place", ["/x y", "file:///x%20y", "FILE:///x y", "/x y/t.csv", "file:///x%20y/t.csv"]
+)
 def test_a_table_is_below_its_folder_and_file(place):
     assert is_below("/x y/t.csv", place)
 
