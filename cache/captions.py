@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from encode_once.cache.errors import UsageError
 from encode_once.cache.feature import Feature
 from encode_once.cache.keys import KEY_BYTES, NO_KEY, Keys, content_key, pack
-from encode_once.cache.large_arrays import blocks, new_array
+from encode_once.cache.large_arrays import new_array, row_slices
 from encode_once.cache.names import JOINED, OWN, TEXT, FeatureName, captioner
 from encode_once.cache.store import Store
 from encode_once.cache.table import Table
@@ -36,10 +36,11 @@ def captioner_feature(captions: str, store: Store) -> Feature | None:
 
 
 def text_keys(texts: Sequence[str]) -> Keys:
-    """The content keys of captions, (n, 16); `NO_KEY` for an empty one."""
+    """The content keys of captions or other texts, (n, 16); `NO_KEY` for an empty one."""
     keys: Keys = new_array((len(texts), KEY_BYTES), np.uint8)
-    for rows in blocks(len(texts)):
-        keys[rows] = pack(content_key(text.encode()) if text else NO_KEY for text in texts[rows])
+    for rows in row_slices(len(texts)):
+        encoded = (text.encode("utf-8", "surrogateescape") for text in texts[rows])  # as in packed columns
+        keys[rows] = pack(content_key(content) if content else NO_KEY for content in encoded)
     return keys
 
 

@@ -57,7 +57,7 @@ def select_pairs(features: Sequence[Feature], table: Table) -> Pairs:
     n = len(table)
     texts = [table.captions, *table.more_captions] if "caption" in of_modality else [table.captions]
     rows_of = {
-        modality: np.resize(feature.find(np.concatenate(table.all_keys(modality))), n * len(texts))
+        modality: np.resize(feature.find(np.concatenate(table.key_columns(modality))), n * len(texts))
         for modality, feature in of_modality.items()
     }
     pairs = np.flatnonzero(np.all([rows >= 0 for rows in rows_of.values()], axis=0))

@@ -40,7 +40,7 @@ def select(feature: Feature, table: Table | None) -> Selection:
         raise DataError(f"{feature.name} has no rows to export")
     if table is None:
         return Selection(feature, np.arange(len(feature.keys)), [key.tobytes().hex() for key in feature.keys])
-    rows = feature.find(np.concatenate(table.all_keys(feature.modality)))
+    rows = feature.find(np.concatenate(table.key_columns(feature.modality)))
     stored = np.flatnonzero(rows >= 0)
     places = stored % len(table) if len(table) else stored
     without = len(table) - len(np.unique(places))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache.errors import UsageError
-from encode_once.cache.large_arrays import blocks, new_array, rows_where
+from encode_once.cache.large_arrays import new_array, row_slices, rows_where
 
 KEY_BYTES = 16
 HEX = re.compile(rf"[0-9a-f]{{{2 * KEY_BYTES}}}")  # a key in hexadecimal
@@ -70,16 +70,16 @@ def _sorted_distinct(keys: Keys) -> Iterator[RowIndex]:
 
 def buckets(numbers: NDArray[np.uint64]) -> Iterator[RowIndex]:
     """The rows of numbers, which are hashes, in about as many ranges of these as blocks; each ascending."""
-    bits = max(0, sum(1 for _ in blocks(len(numbers))) - 1).bit_length()
+    bits = max(0, sum(1 for _ in row_slices(len(numbers))) - 1).bit_length()
     if not bits:
         yield np.arange(len(numbers))
         return
     shift, count = np.uint64(64 - bits), 1 << bits
     sizes = np.zeros(count, np.intp)
-    for block in blocks(len(numbers)):
+    for block in row_slices(len(numbers)):
         sizes += np.bincount((numbers[block] >> shift).astype(np.intp), minlength=count)
     rows, ends = new_array(len(numbers), np.intp), np.cumsum(sizes) - sizes
-    for block in blocks(len(numbers)):
+    for block in row_slices(len(numbers)):
         bucket = (numbers[block] >> shift).astype(np.intp)
         order = np.argsort(bucket, kind="stable")
         of_block = np.bincount(bucket, minlength=count)
@@ -140,14 +140,14 @@ class KeyIndex:
     def find(self, keys: Keys) -> RowIndex:
         """The first row of each key, (n,); -1 if it is absent."""
         rows = np.full(len(keys), -1, np.intp)
-        for block in blocks(len(keys)):
+        for block in row_slices(len(keys)):
             self._find(keys[block], rows[block])
         return rows
 
     def has(self, keys: Keys) -> NDArray[np.bool_]:
         """Whether each key is in the index, (n,)."""
         result = np.zeros(len(keys), np.bool_)
-        for block in blocks(len(keys)):
+        for block in row_slices(len(keys)):
             result[block] = self.find(keys[block]) >= 0
         return result
 

@@ -69,23 +69,31 @@ def concatenated(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     result = new_array((sum(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
     start = 0
     for array in arrays:
-        for rows in blocks(len(array)):
+        for rows in row_slices(len(array)):
             result[start + rows.start : start + rows.stop] = array[rows]
         start += len(array)
     return result
 
 
-def blocks(rows: int) -> Iterator[slice]:
+def row_slices(rows: int) -> Iterator[slice]:
     """The rows in slices of at most BLOCK."""
     for start in range(0, rows, BLOCK):
         yield slice(start, min(start + BLOCK, rows))
+
+
+def gathered(array: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+    """These rows of an array, (m, …)."""
+    result = new_array((len(rows), *array.shape[1:]), array.dtype)
+    for part in row_slices(len(rows)):
+        result[part] = array[rows[part]]
+    return result
 
 
 def rows_where(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
     """The numbers of the rows that are true, ascending."""
     result = new_array(int(np.count_nonzero(mask)), np.intp)
     end = 0
-    for rows in blocks(len(mask)):
+    for rows in row_slices(len(mask)):
         of_block = np.flatnonzero(mask[rows]) + rows.start
         result[end : end + len(of_block)] = of_block
         end += len(of_block)

@@ -321,7 +321,9 @@ def _size(store: Store, name: str) -> tuple[int, int]:
 
 def _contents(tables: Iterable[Table], feature: Feature) -> Keys:
     """The distinct contents of all tables that the feature encodes, in their order, (n, 16)."""
-    keys = np.concatenate([pack([]), *(np.concatenate(table.all_keys(feature.modality)) for table in tables)])
+    keys = np.concatenate(
+        [pack([]), *(np.concatenate(table.key_columns(feature.modality)) for table in tables)]
+    )
     keys = keys[present(keys)]
     return keys[first_occurrences(keys)]
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from encode_once.cache.keys import RowIndex
-from encode_once.cache.large_arrays import blocks, new_array, rows_where
+from encode_once.cache.large_arrays import new_array, row_slices, rows_where
 
 Item = TypeVar("Item")
 Lengths = NDArray[np.intp]  # (rows,)
@@ -99,7 +99,7 @@ class PackedColumn(Sequence[Item], Generic[Item]):
 
     def total(self) -> int:
         """The number of values of all rows."""
-        return sum(int(self[rows].lengths().sum()) for rows in blocks(len(self)))
+        return sum(int(self[rows].lengths().sum()) for rows in row_slices(len(self)))
 
     def blocks(self) -> Iterator[tuple[NDArray[Any], Lengths]]:
         """The values of a few thousand rows at a time, concatenated, and the number of each row's."""
@@ -222,7 +222,7 @@ def row_numbers(rows: ArrayLike, count: int) -> RowIndex:
     if index.ndim != 1 or (index.dtype.kind not in "iu" and index.size):
         raise IndexError(f"rows of {count:,} are numbers or a mask, not {index.dtype} of shape {index.shape}")
     numbers = new_array(len(index), np.intp)
-    for block in blocks(len(index)):
+    for block in row_slices(len(index)):
         part = index[block]
         if outside := part[(part < -count) | (part >= count)].tolist():
             raise IndexError(f"there is no row {outside[0]}: there are {count:,}")
@@ -239,6 +239,11 @@ def items_at(column: Sequence[Item], rows: RowIndex) -> Sequence[Item]:
 def taken(column: Sequence[Item], rows: ArrayLike) -> Sequence[Item]:
     """The items of these rows, as in `row_numbers`, in this order; packed if the column is."""
     return items_at(column, row_numbers(rows, len(column)))
+
+
+def repeated(items: PackedColumn[Item], counts: Sequence[int]) -> Sequence[Item]:
+    """Each item as often as its count says, in 8 bytes a row."""
+    return items.at(np.repeat(np.arange(len(items)), counts))
 
 
 def joined(columns: Sequence[Sequence[Item]]) -> Sequence[Item]:

@@ -105,7 +105,7 @@ class RowNames:
                 result[row].add(row_id)
             if image in paths:
                 result[row].add(paths[image])
-        for keys in (*table.all_keys("image"), *table.all_keys("caption")):
+        for keys in (*table.key_columns("image"), *table.key_columns("caption")):
             for row in np.flatnonzero(index.find(keys) >= 0).tolist():
                 result[row].add(keys[row].tobytes().hex())
         return dict(result)

@@ -177,8 +177,11 @@ class Table:
 
     def all_keys(self, modality: str) -> Keys:
         """Keys of the rows' images or of the rows, (1, n, 16), or of all their captions, (k, n, 16)."""
-        more = self.more_caption_keys if modality == "caption" else []
-        return np.stack([self.keys(modality), *more])
+        return np.stack(self.key_columns(modality))
+
+    def key_columns(self, modality: str) -> list[Keys]:
+        """The same, each (n, 16), without a copy."""
+        return [self.keys(modality), *(self.more_caption_keys if modality == "caption" else [])]
 
     def contents(self, modality: str) -> Sequence[str]:
         """The images, or the captions themselves, in the order of `all_keys`."""

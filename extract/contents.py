@@ -6,7 +6,7 @@ import numpy as np
 
 from encode_once.cache import Keys, Table
 from encode_once.cache.keys import RowIndex, first_occurrences, pack, present
-from encode_once.cache.large_arrays import blocks, concatenated, new_array, rows_where
+from encode_once.cache.large_arrays import concatenated, gathered, row_slices, rows_where
 from encode_once.cache.packed_columns import taken
 
 
@@ -19,12 +19,8 @@ class Contents:
 
     def __init__(self, tables: Sequence[Table], modality: str) -> None:
         self._sources = [sources for table in tables for sources in table.sources(modality)]
-        keys = [
-            keys
-            for table in tables
-            for keys in (table.keys(modality), *(table.more_caption_keys if modality == "caption" else ()))
-        ]
-        self.keys: Keys = concatenated(keys or [pack([])])
+        columns = [keys for table in tables for keys in table.key_columns(modality)]
+        self.keys: Keys = concatenated(columns or [pack([])])
         self._starts = np.cumsum([0, *map(len, self._sources)])
 
     def sources(self, rows: RowIndex) -> list[str]:
@@ -41,18 +37,10 @@ class Contents:
     def requested(self) -> tuple[Keys, RowIndex]:
         """The keys (m, 16) of all rows with such content, and the first row of each distinct content."""
         is_present = np.zeros(len(self.keys), np.bool_)
-        for block in blocks(len(self.keys)):
+        for block in row_slices(len(self.keys)):
             is_present[block] = present(self.keys[block])
         if is_present.all():
             return self.keys, first_occurrences(self.keys)
         rows = rows_where(is_present)
         keys = gathered(self.keys, rows)
         return keys, rows[first_occurrences(keys)]
-
-
-def gathered(keys: Keys, rows: RowIndex) -> Keys:
-    """The keys of these rows, (m, 16)."""
-    result = new_array((len(rows), keys.shape[1]), keys.dtype)
-    for block in blocks(len(rows)):
-        result[block] = keys[rows[block]]
-    return result

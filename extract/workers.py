@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from encode_once.cache import Failure, Feature, Keys, Shard, Store, Table, content_key, spec_key
 from encode_once.cache.format.feature_writer import FeatureWriter
 from encode_once.cache.keys import KeyIndex, RowIndex, pack
-from encode_once.cache.large_arrays import blocks, rows_where
+from encode_once.cache.large_arrays import gathered, row_slices, rows_where
 from encode_once.cache.progress import ProgressBar
 from encode_once.extract.batches import (
     DecodedInput,
@@ -28,7 +28,7 @@ from encode_once.extract.batches import (
     TowerRunner,
     encode_in_batches,
 )
-from encode_once.extract.contents import Contents, gathered
+from encode_once.extract.contents import Contents
 from encode_once.extract.encoders import rights
 from encode_once.extract.encoders.base import RANDOM, Modality, Tower, torch_threads
 from encode_once.extract.encoders.precision import EXAMPLES
@@ -114,7 +114,7 @@ class Inputs(Sequence[Input]):
         return item
 
     def __iter__(self) -> Iterator[Input]:
-        for block in blocks(len(self)):
+        for block in row_slices(len(self)):
             yield from self.at(np.arange(block.start, block.stop))
 
     def at(self, places: RowIndex) -> list[Input]:
@@ -330,7 +330,7 @@ class MissingInputs(Sequence[tuple[Input, list[Job]]]):
         ]
 
     def __iter__(self) -> Iterator[tuple[Input, list[Job]]]:
-        for block in blocks(len(self)):
+        for block in row_slices(len(self)):
             yield from self[block]
 
     def of(self, job: Job, most: int) -> list[Input]:

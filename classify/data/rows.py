@@ -32,12 +32,12 @@ def content_order(keys: Keys, ids: Sequence[str]) -> RowIndex:
     """An order of rows, (n,), that depends on their contents alone; ids decide between equal contents."""
     halves = np.ascontiguousarray(keys).view(">u8").reshape(-1, 2)  # (n, 2), which compare as the bytes do
     order = np.lexsort((halves[:, 1], halves[:, 0]))
-    for start, end in runs(keys[order]):
+    for start, end in equal_runs(keys[order]):
         order[start:end] = sorted(order[start:end].tolist(), key=ids.__getitem__)
     return order
 
 
-def runs(ordered: Keys) -> NDArray[np.intp]:
+def equal_runs(ordered: Keys) -> NDArray[np.intp]:
     """The start and end of each run of two equal keys or more, (r, 2), of keys (n, 16) in any order."""
     is_equal = np.zeros(len(ordered) + 1, np.bool_)
     is_equal[1:-1] = (ordered[1:] == ordered[:-1]).all(axis=1)  # to the key before
@@ -55,7 +55,7 @@ def match(
     matched first, then the rest in order.
     """
     positions = KeyIndex(other_keys).find(keys)
-    is_repeated = np.append(_is_repeated(other_keys), False)[positions] | _is_repeated(keys)
+    is_repeated = np.append(_are_repeated(other_keys), False)[positions] | _are_repeated(keys)
     rows = np.flatnonzero(is_repeated & (positions >= 0))  # of all others, the position is right
     others = np.flatnonzero(KeyIndex(keys[rows]).find(other_keys) >= 0)
     contents = [key.tobytes() for key in keys[rows]]
@@ -68,22 +68,18 @@ def match(
     return positions
 
 
-def _is_repeated(keys: Keys) -> NDArray[np.bool_]:
-    """Whether a key is that of several rows, (n,)."""
-    halves = np.ascontiguousarray(keys).view(np.uint64).reshape(-1, 2)
-    order = np.lexsort((halves[:, 1], halves[:, 0]))
-    result = np.zeros(len(keys), np.bool_)
-    for start, end in runs(keys[order]):
-        result[order[start:end]] = True
-    return result
+def _are_repeated(keys: Keys) -> NDArray[np.bool_]:
+    """Whether each key is that of several rows, (n,)."""
+    first = KeyIndex(keys).find(keys)
+    return np.asarray(np.bincount(first, minlength=len(keys))[first] > 1)
 
 
 def _match(positions: RowIndex, values: Sequence[Hashable], others: Iterable[Hashable]) -> None:
     """Fill in the positions (n,) that are still -1 with those of equal values that are still free."""
-    taken = set(positions.tolist())
+    used = set(positions.tolist())
     free: defaultdict[Hashable, list[int]] = defaultdict(list)
     for position, value in enumerate(others):
-        if position not in taken:
+        if position not in used:
             free[value].append(position)
     for candidates in free.values():
         candidates.reverse()

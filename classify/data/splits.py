@@ -22,7 +22,7 @@ from encode_once.classify.arrays import (
     RowIndex,
     as_partial_labels,
 )
-from encode_once.classify.data.rows import content_order, runs
+from encode_once.classify.data.rows import content_order, equal_runs
 from encode_once.classify.partial import positives
 
 UNUSED = "unused"  # a word of a split column: these rows are neither fitted on nor measured
@@ -43,7 +43,7 @@ def row_draws(keys: Keys, ids: Sequence[str], seed: int) -> FloatArray:
     """
     order = content_order(keys, ids)
     occurrence = np.zeros(len(keys), np.intp)  # of the content, by id
-    for start, end in runs(keys[order]):
+    for start, end in equal_runs(keys[order]):
         occurrence[order[start:end]] = np.arange(end - start)
     return np.fromiter(
         (

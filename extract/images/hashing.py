@@ -12,7 +12,7 @@ from encode_once.cache.captions import text_keys
 from encode_once.cache.errors import RemoteError, brief
 from encode_once.cache.file_index import FileIndex, Stat
 from encode_once.cache.keys import KEY_BYTES, Keys, pack
-from encode_once.cache.large_arrays import blocks, new_array
+from encode_once.cache.large_arrays import new_array, row_slices
 from encode_once.cache.progress import ProgressBar
 from encode_once.extract.errors import InputError
 from encode_once.extract.images import containers
@@ -64,7 +64,7 @@ def add_keys(
     if allows_any() and any(map(is_remote, table.images)):
         workers = max(workers, files.READERS)  # which wait for answers
     with ThreadPoolExecutor(workers) as pool:
-        for rows in blocks(len(table)):
+        for rows in row_slices(len(table)):
             images = table.images[rows]
             keys, failed = _keys(images, index, pool, progress=progress)
             image_keys[rows] = pack(keys.get(path, NO_KEY) for path in images)
