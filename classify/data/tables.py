@@ -4,21 +4,20 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from encode_once.cache import DataError, Store, Table, UsageError
+from encode_once.cache.captions import text_keys
 from encode_once.cache.errors import unknown_name
-from encode_once.cache.keys import KEY_BYTES
-from encode_once.cache.packed_columns import LabelLists, joined
+from encode_once.cache.keys import KEY_BYTES, KeyIndex
+from encode_once.cache.large_arrays import concatenated
+from encode_once.cache.packed_columns import LabelLists, Texts, joined, repeated
 from encode_once.cache.places import is_below
 from encode_once.cache.table import TableHeader
 from encode_once.cache.terminal import Log
 from encode_once.classify.data.split_lists import list_files, split_column
 from encode_once.classify.data.splits import EVAL_WORDS, TABLES
-
-Item = TypeVar("Item")
 
 
 def table_to_fit(
@@ -176,42 +175,43 @@ def check_current(store: Store, table: Table | TableHeader) -> None:
 
 def stacked(tables: Sequence[Table]) -> Table:
     """The rows of labelled tables of one data set, with the column `TABLES`."""
-    first = tables[0]
+    first, lengths = tables[0], [*map(len, tables)]
     ids = joined([table.ids for table in tables])
-    if len(set(ids)) < len(ids):
-        ids = [f"{table.split}/{row_id}" for table in tables for row_id in table.ids]
+    if len(KeyIndex(text_keys(ids))) < len(ids):
+        ids = Texts.of(f"{table.split}/{row_id}" for table in tables for row_id in table.ids)
     width = max(len(table.more_captions) for table in tables)
+    tables = [_with_more_captions(table, width) for table in tables]
     names = [name for name in first.columns if all(name in table.columns for table in tables)]
     columns = {name: joined([table.columns[name] for table in tables]) for name in names}
-    no_labels = [LabelLists.of([()] * len(table)) for table in tables]
-    no_keys = [np.zeros((len(table), KEY_BYTES), np.uint8) for table in tables]
     return replace(
         first,
         ids=ids,
         images=joined([table.images for table in tables]),
         captions=joined([table.captions for table in tables]),
         labels=joined([table.labels or () for table in tables]),
-        unknown=joined([table.unknown or none for table, none in zip(tables, no_labels, strict=True)])
+        unknown=joined([table.unknown or repeated(LabelLists.of([()]), [len(table)]) for table in tables])
         if any(table.unknown for table in tables)
         else [],
-        columns=columns | {TABLES: [table.split for table in tables for _ in table.ids]},
-        image_keys=np.concatenate([table.keys("image") for table in tables]),
-        caption_keys=np.concatenate([table.keys("caption") for table in tables]),
-        row_keys=np.concatenate([table.keys("row") for table in tables]),
+        columns=columns | {TABLES: repeated(Texts.of(table.split for table in tables), lengths)},
+        image_keys=concatenated([table.keys("image") for table in tables]),
+        caption_keys=concatenated([table.keys("caption") for table in tables]),
+        row_keys=concatenated([table.keys("row") for table in tables]),
         more_sources=[path for table in tables for path in (table.source, *table.more_sources)][1:],
-        more_captions=[
-            joined([_nth(table.more_captions, i, [""] * len(table)) for table in tables])
-            for i in range(width)
-        ],
+        more_captions=[joined(texts) for texts in zip(*(t.more_captions for t in tables), strict=True)],
         more_caption_keys=[
-            np.concatenate(
-                [_nth(table.more_caption_keys, i, none) for table, none in zip(tables, no_keys, strict=True)]
-            )
-            for i in range(width)
+            concatenated(keys) for keys in zip(*(t.more_caption_keys for t in tables), strict=True)
         ],
         label_sets={},  # that of the spec is `labels` by now
     )
 
 
-def _nth(items: Sequence[Item], i: int, default: Item) -> Item:
-    return items[i] if i < len(items) else default
+def _with_more_captions(table: Table, width: int) -> Table:
+    """The table with that number of further captions; those that it lacks are empty."""
+    missing = width - len(table.more_captions)
+    texts = repeated(Texts.of([""]), [len(table)])
+    keys = np.zeros((len(table), KEY_BYTES), np.uint8)
+    return replace(
+        table,
+        more_captions=table.more_captions + [texts] * missing,
+        more_caption_keys=table.more_caption_keys + [keys] * missing,
+    )
