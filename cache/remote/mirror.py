@@ -52,7 +52,7 @@ KINDS = [
         rf"tables/{COMPONENT}\.h5",
     )
 ]
-MARKER, SPEC, COPY, PART_FILE, NOTE, FAILURES, TABLE = range(len(KINDS))
+STORE_JSON, SPEC, SPEC_COPY, PART_FILE, NOTE, FAILURES, TABLE = range(len(KINDS))
 # Variable and default of the seconds after which a part is sealed and sent: what a machine may lose. In a
 # long run it is more, a share of the time since its start, so that there are not thousands of parts.
 EVERY = "ENCODE_ONCE_UPLOAD_SECONDS", 60.0
@@ -60,7 +60,7 @@ SHARE, MOST_SECONDS = 0.1, 600.0
 
 
 @dataclass(frozen=True)
-class Sent:
+class Synced:
     """A file that the URL has, too: its version and size there, and the time of the file here."""
 
     version: str
@@ -148,7 +148,7 @@ class Mirror:
 
         Not parts, and tables only if it is called with `TABLES`.
         """
-        sent = self._read_state()  # before the listing: what is sent in between is not taken for deleted
+        synced = self._read_state()  # before the listing: what is sent in between is not taken for deleted
         listing = self.remote.list(below)
         files = {name: file for name, file in listing.items() if kind_of(name) is not None}
         if not below and files.keys() < listing.keys() and "store.json" not in files:
@@ -162,7 +162,7 @@ class Mirror:
             **{name: file for name, file in self._listing.items() if not name.startswith(below)},
             **files,
         }
-        gone = [name for name in sent if name.startswith(below) and name not in files]
+        gone = [name for name in synced if name.startswith(below) and name not in files]
         for name in gone:
             with writing(self.path / name):
                 (self.path / name).unlink(missing_ok=True)
@@ -170,21 +170,21 @@ class Mirror:
             name: file
             for name, file in files.items()
             if kind_of(name) not in ((PART_FILE,) if below == TABLES else (PART_FILE, TABLE))
-            and not self._is_here(name, file, sent)
+            and not self._is_here(name, file, synced)
         }
-        self._fetch(outdated)
+        self._fetch_files(outdated)
         self._update(gone, outdated)
         self._has_tables |= below == TABLES
 
-    def _is_here(self, name: str, file: RemoteFile, sent: Mapping[str, Sent]) -> bool:
-        return name in sent and sent[name].version == file.version and (self.path / name).exists()
+    def _is_here(self, name: str, file: RemoteFile, synced: Mapping[str, Synced]) -> bool:
+        return name in synced and synced[name].version == file.version and (self.path / name).exists()
 
     def fetch_tables(self) -> None:
         """Bring the tables up to date, once."""
         if not self._has_tables:
             self.pull(TABLES)
 
-    def _fetch(self, files: Mapping[str, RemoteFile]) -> None:
+    def _fetch_files(self, files: Mapping[str, RemoteFile]) -> None:
         large = [name for name in files if kind_of(name) in (TABLE, FAILURES)]
         small = {name: file.size for name, file in files.items() if name not in large}
         for name, size in small.items():
@@ -225,24 +225,24 @@ class Mirror:
             return
         # One of several processes fetches: to replace a file that another one has mapped would empty it.
         with folder_locked(self._folder / FETCHING, fcntl.LOCK_EX):
-            sent = self._read_state()
-            lacking = self._lacking(feature, sent)
+            synced = self._read_state()
+            lacking = self._lacking(feature, synced)
             to_fetch = {
-                name: file for name, file in lacking.items() if name in sent or not self._was_sent(name)
+                name: file for name, file in lacking.items() if name in synced or not self._was_sent(name)
             }
             with ThreadPoolExecutor(8) as pool:
                 for _ in pool.map(self._parts.fetch, to_fetch, to_fetch.values()):
                     pass
             self._update((), lacking)
 
-    def _lacking(self, feature: str, sent: Mapping[str, Sent]) -> dict[str, RemoteFile]:
+    def _lacking(self, feature: str, synced: Mapping[str, Synced]) -> dict[str, RemoteFile]:
         """The parts of a feature at the URL that are not here."""
         return {
             name: file
             for name, file in self._listing.items()
             if kind_of(name) == PART_FILE
             and name.rpartition("/")[0] == f"features/{feature}"
-            and not self._is_here(name, file, sent)
+            and not self._is_here(name, file, synced)
         }
 
     def fetch_again(self, path: Path) -> bool:
@@ -282,15 +282,15 @@ class Mirror:
         """
         uploads = Uploads()
         with folder_locked(self._folder, fcntl.LOCK_EX):
-            sent = self._read_state()
-            names = [name for name in self._own_files() if self._has_changed(name, sent)]
+            synced = self._read_state()
+            names = [name for name in self._own_files() if self._has_changed(name, synced)]
             done = {name: self._listing[name] for name in names if self._was_sent(name)}
             names = [name for name in names if name not in done]
             try:
                 if names:
                     self._check_server()
                 for name in names:
-                    done[name] = self._send(name, sent, uploads)
+                    done[name] = self._send(name, synced, uploads)
                     if kind_of(name) == PART_FILE:  # so that it is not sent again after a kill
                         self._update((), done)
                         done = {}
@@ -313,12 +313,12 @@ class Mirror:
             (name for name, kind in kinds.items() if kind is not None), key=lambda name: (kinds[name], name)
         )
 
-    def _has_changed(self, name: str, sent: Mapping[str, Sent]) -> bool:
-        if name not in sent:
+    def _has_changed(self, name: str, synced: Mapping[str, Synced]) -> bool:
+        if name not in synced:
             return True
         stat = (self.path / name).stat()
         changes = kind_of(name) not in (PART_FILE, NOTE)
-        return changes and (stat.st_size, stat.st_mtime_ns) != (sent[name].size, sent[name].mtime_ns)
+        return changes and (stat.st_size, stat.st_mtime_ns) != (synced[name].size, synced[name].mtime_ns)
 
     def _check_server(self) -> None:
         """Refuse a server that overwrites a file which was to be created: it would let two writers win."""
@@ -335,7 +335,7 @@ class Mirror:
             )
         self._is_checked = True
 
-    def _send(self, name: str, sent: Mapping[str, Sent], uploads: Uploads) -> RemoteFile:
+    def _send(self, name: str, synced: Mapping[str, Synced], uploads: Uploads) -> RemoteFile:
         """Send a file; returns what the URL has then."""
         path, kind = self.path / name, kind_of(name)
         size = path.stat().st_size
@@ -354,14 +354,14 @@ class Mirror:
             with claimed(self.remote, name, self.identity, name, wait=True):
                 with suppress(FileNotFoundError):
                     theirs = self.remote.info(name)
-                    if name not in sent or theirs.version != sent[name].version:
+                    if name not in synced or theirs.version != synced[name].version:
                         self._download(name, theirs.size)
                 with self.journal_locked(path.parent):
                     write_failures(path, read_failures(path).values())  # the last line of each input
                     content = path.read_bytes()
                 self.remote.write(name, content)
                 return self.remote.info(name)
-        elif name in sent and self.remote.info(name).version == sent[name].version:
+        elif name in synced and self.remote.info(name).version == synced[name].version:
             self.remote.replace(name, path)
         elif not self.remote.upload(name, path):
             self._download(name, self.remote.info(name).size)  # another machine's came first
@@ -444,9 +444,9 @@ class Mirror:
 
     # The list of what is the same here and there
 
-    def _read_state(self) -> dict[str, Sent]:
+    def _read_state(self) -> dict[str, Synced]:
         with suppress(FileNotFoundError, DamagedError):  # without it, files are compared again
-            return typed(dict[str, Sent], read_json(self._folder / STATE))
+            return typed(dict[str, Synced], read_json(self._folder / STATE))
         return {}
 
     def _update(self, gone: Collection[str], files: Mapping[str, RemoteFile]) -> None:
@@ -460,7 +460,7 @@ class Mirror:
             for name, file in files.items():
                 with suppress(FileNotFoundError):
                     time_ns = (self.path / name).stat().st_mtime_ns
-                    state[name] = Sent(file.version, file.size, time_ns)
+                    state[name] = Synced(file.version, file.size, time_ns)
             content = {name: vars(entry) for name, entry in state.items()}
             with replacing(self._folder / STATE) as temporary:
                 temporary.write_text(json.dumps(content), encoding="utf-8")

@@ -52,16 +52,16 @@ class PartCache:
         with replacing(target) as temporary:
             with temporary.open("w+b") as local:
                 local.truncate(file.size)
-                self._fetch(name, local, 0, min(SMALL, file.size))
+                self._download(name, local, 0, min(SMALL, file.size))
                 start, end = _hole(temporary, file.size)
-                self._fetch(name, local, SMALL, max(start, SMALL))
-                self._fetch(name, local, max(end, SMALL), file.size)
+                self._download(name, local, SMALL, max(start, SMALL))
+                self._download(name, local, max(end, SMALL), file.size)
             if max(start, SMALL) < end:
-                _marker(target).touch()
+                _head_mark(target).touch()
             else:
-                _marker(target).unlink(missing_ok=True)
+                _head_mark(target).unlink(missing_ok=True)
 
-    def _fetch(self, name: str, local: BinaryIO, start: int, end: int) -> None:
+    def _download(self, name: str, local: BinaryIO, start: int, end: int) -> None:
         try:
             for piece in self._remote.download(name, start, end):
                 write_at(local.fileno(), start, piece)
@@ -81,9 +81,9 @@ class PartCache:
         file = open_without_links(part)
         with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_SH)
-        with suppress(FileNotFoundError), _marker(part).open("rb") as marker:
+        with suppress(FileNotFoundError), _head_mark(part).open("rb") as mark:
             with suppress(OSError):
-                fcntl.flock(marker, fcntl.LOCK_EX)  # of two processes that need it, one fetches it
+                fcntl.flock(mark, fcntl.LOCK_EX)  # of two processes that need it, one fetches it
             if is_head(part):
                 self._fill(part)
         with suppress(OSError):  # the time of use; that of its content stays
@@ -95,10 +95,10 @@ class PartCache:
         start, end = _hole(part, stat.st_size)
         self._make_room(end - start)
         with writing(part), part.open("r+b") as file:
-            self._fetch(name, file, start, end)
+            self._download(name, file, start, end)
             os.fsync(file.fileno())
         os.utime(part, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # who compares times sees the same file
-        _marker(part).unlink()
+        _head_mark(part).unlink()
 
     def _make_room(self, nbytes: int) -> None:
         """Turn parts that have not been used for longest into heads until so many bytes fit."""
@@ -120,10 +120,10 @@ def cache_limit() -> float:
 
 def is_head(part: Path) -> bool:
     """Whether only the head of a part is here."""
-    return _marker(part).exists()
+    return _head_mark(part).exists()
 
 
-def _marker(part: Path) -> Path:
+def _head_mark(part: Path) -> Path:
     return part.with_name(f"{part.name}{HEAD}")
 
 
@@ -145,7 +145,7 @@ def _evictable(root: Path) -> Iterator[tuple[int, int, Path]]:
         with suppress(OSError, ValueError):
             for name in json.loads(state.read_bytes()):
                 path = state.parents[1] / STORE / name
-                if name.endswith(".h5") and name.startswith("features/") and not _marker(path).exists():
+                if name.endswith(".h5") and name.startswith("features/") and not _head_mark(path).exists():
                     stat = path.stat()
                     if stat.st_size > SMALL:
                         start, end = _hole(path, stat.st_size)
@@ -169,5 +169,5 @@ def _evict(part: Path) -> bool:
                         piece = os.pread(file.fileno(), min(COPY_BYTES, last - place), place)
                         write_at(head.fileno(), place, piece)
             os.utime(temporary, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-            _marker(part).touch()
+            _head_mark(part).touch()
     return True

@@ -203,12 +203,13 @@ def test_two_processes_that_fetch_parts_at_once_read_the_same_files(memory, mach
         if self is second.mirror.parts:
             is_open.wait(5)
         else:
-            if not thread.ident:
-                thread.start()
+            for new in to_start:  # the first of several threads
+                new.start()
             time.sleep(0.05)
         fetch(self, name, file)
 
     thread = Thread(target=second.feature, args=["e/o"])
+    to_start = iter([thread])
     monkeypatch.setattr(parts.PartCache, "fetch", late)
     feature = first.feature("e/o")
     is_open.set()
