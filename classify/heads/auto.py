@@ -26,6 +26,7 @@ from encode_once.classify.heads.validation import with_validation
 VECTOR_HEADS = ("linear", "knn", "prototype", "forest", "mlp", "gbm")
 SEQUENCE_HEADS = ("bigru", "attention")  # tried as well if a feature holds sequences
 CROSS_FITTED_UP_TO = 5000  # train rows, of which a tenth would be too few to choose a blend by
+SHORT_OF_MEMORY = (InsufficientMemoryError, MemoryError)
 UNTRIED = -1.0  # the loss of a head that was left out, in the state
 
 
@@ -90,11 +91,11 @@ class Auto(CrossFittingHead, Estimator):
         if len(Y) > CROSS_FITTED_UP_TO:
             self._choose(_OnValidationRows(*with_validation(X, Y, X_val, Y_val, self.seed)))
             if X_val is None or Y_val is None:
-                self.blend_.fit(X, Y)
+                self._refit(self.blend_.heads or (), X, Y, None, None)
         else:
             draws = splits.position_draws(len(Y), self.seed)
             self._choose(_OutOfFold(X, Y, splits.folds(f"kfold:{self.folds}", Y, {}, draws)))
-            self._refit(X, Y, X_val, Y_val)
+            self._refit(self._partly_fitted(), X, Y, X_val, Y_val)
         self._pass_warnings_on()
         return self
 
@@ -102,7 +103,7 @@ class Auto(CrossFittingHead, Estimator):
         """Learn from all rows; return the blend's scores (n, c) of each by heads fitted on other folds."""
         Y = as_partial_labels(Y, len(X))
         scores = self._choose(_OutOfFold(X, Y, folds))
-        self._refit(X, Y, None, None)
+        self._refit(self._partly_fitted(), X, Y, None, None)
         self._pass_warnings_on()
         return scores
 
@@ -178,15 +179,28 @@ class Auto(CrossFittingHead, Estimator):
         pairs = zip(self._names, self.weights_, strict=True)
         return self._stack([name for name, weight in pairs if weight > 0], d)
 
+    def _partly_fitted(self) -> list[str]:
+        """The heads of the blend that have not learned from all rows, as they do not cross-fit themselves."""
+        return [name for name in self.blend_.heads or () if not cross_fits(name)]
+
     def _refit(
-        self, X: MatrixLike, Y: PartialLabels, X_val: MatrixLike | None, Y_val: PartialLabels | None
+        self,
+        names: Sequence[str],
+        X: MatrixLike,
+        Y: PartialLabels,
+        X_val: MatrixLike | None,
+        Y_val: PartialLabels | None,
     ) -> None:
-        """Fit the heads of the blend again, but for those that have learned from all rows already."""
-        names, d = self.blend_.heads or (), X.shape[1]
-        self.blend_.heads_ = [
-            head if cross_fits(name) else self._stack([name], d).fit(X, Y, X_val, Y_val).heads_[0]
-            for name, head in zip(names, self.blend_.heads_, strict=True)
-        ]
+        """Fit these heads of the blend again, on all rows; without the memory for it, one stays as it is."""
+        for i, name in enumerate(self.blend_.heads or ()):
+            if name in names:
+                try:
+                    stack = self._stack([name], X.shape[1]).fit(X, Y, X_val, Y_val)
+                except SHORT_OF_MEMORY as error:
+                    warning = f"head auto has fitted {name} on a part of the rows only: {error}"
+                    self.warnings_ = [*self.warnings_, warning]
+                else:
+                    self.blend_.heads_[i] = stack.heads_[0]
 
     def _pass_warnings_on(self) -> None:
         of_heads = [warning for head in self.blend_.heads_ for warning in head.warnings_]
@@ -245,7 +259,7 @@ class Auto(CrossFittingHead, Estimator):
                         with clock.timing(name):
                             fitted[name] = self._stack([name], d)
                             trial.fit(fitted[name], number, values)
-                    except (InsufficientMemoryError, MemoryError) as error:
+                    except SHORT_OF_MEMORY as error:
                         too_large[name] = error
                         break
                     bar.update()

@@ -8,7 +8,7 @@ from sklearn.metrics import log_loss
 
 from encode_once.cache.errors import InsufficientMemoryError
 from encode_once.classify.data import matrix
-from encode_once.classify.heads import checks, knn, linear, make
+from encode_once.classify.heads import auto, checks, knn, linear, make
 from encode_once.classify.heads.lbfgs import minimise
 from encode_once.classify.heads.linear import Linear
 from encode_once.classify.heads.mlp import MLP
@@ -205,3 +205,15 @@ def test_auto_leaves_out_heads_that_need_more_memory_than_there_is(rows, monkeyp
     assert warning.startswith("head auto left out forest: head forest would need")
     with pytest.raises(InsufficientMemoryError, match="head knn would need"):
         make("auto", heads=["knn", "forest"], folds=2, progress=False).fit(X[:90], Y[:90])
+
+
+@pytest.mark.parametrize("cross_fitted", [True, False])
+def test_auto_keeps_a_head_that_all_rows_are_too_many_for(rows, monkeypatch, cross_fitted):
+    X, Y = rows[0][:90], rows[1][:90]
+    monkeypatch.setattr(auto, "CROSS_FITTED_UP_TO", 90 if cross_fitted else 0)
+    monkeypatch.setattr(checks, "available_memory", lambda: 89.0 * (2 * 12 + 4))  # of knn with 89 rows
+    head = make("auto", heads=["knn"], folds=2, progress=False).fit(X, Y)
+    (warning,) = head.warnings_
+    assert warning.startswith("head auto has fitted knn on a part of the rows only: head knn would need")
+    assert len(head.blend_.heads_[0].rows_) < 90
+    assert head.predict_proba(X).shape == (90, 4)
