@@ -158,7 +158,7 @@ def test_random_weights_are_reported(folder, run):
         (["tune", "runs/x", "--decide", "f1"], "thresholds, expected-f1"),
         (["evaluate", "runs/x", "--anyway"], "two runs or more"),
         (["experiment", "run", "absent.toml"], "'absent.toml' does not exist"),
-        (["recipe", "run", "./absent.toml"], "./absent.toml is not there"),
+        (["recipe", "run", "./absent.toml"], "no such file: ./absent.toml"),
     ],
 )
 def test_wrong_usage_has_status_2_and_a_hint(folder, run, words, message):
