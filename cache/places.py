@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from encode_once.cache.remote.location import local_path, protocol_of
+from encode_once.cache.remote.location import local_path, lower_protocol, protocol_of
 
 
 def is_at_url(place: str) -> bool:
@@ -20,5 +20,6 @@ def is_below(source: str, place: str | os.PathLike[str]) -> bool:
     """Whether a file that a table was read from is the one at a place, or in the folder there."""
     place = os.fspath(place)
     if is_at_url(place) or is_at_url(source):
+        source, place = lower_protocol(source), lower_protocol(place)
         return source == place or source.startswith(f"{place.rstrip('/')}/")
     return Path(source).is_relative_to(local_path(place).resolve())

@@ -24,6 +24,8 @@ CONFLICT = "ConditionalRequestConflict", "409"  # and of two that were, at once:
 PAUSE = 0.2  # seconds until then
 SERVER = "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "FSSPEC_S3_ENDPOINT_URL", "AWS_PROFILE"
 BYTES_IN_TIME = 1e7  # of an upload that are sent within the time limit, or it is given up
+HASHES = "ETag", "etag", "md5Hash", "content_md5"  # in what file systems say of a file
+TIMES = "LastModified", "last_modified", "updated", "mtime", "modified", "created"
 PIECE = 1 << 24  # bytes per request of a large download
 
 
@@ -232,8 +234,23 @@ class RemoteFolder:
 
 
 def _remote_file(info: Mapping[str, Any]) -> RemoteFile:
-    """A file by what a file system says of it; its version is a hash if the server has it, else a time."""
-    names = "ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "created"
-    value = next((info[name] for name in names if info.get(name)), "")
-    version = f"{info['size']} {value.timestamp() if isinstance(value, datetime) else value}"
-    return RemoteFile(int(info["size"] or 0), version)
+    """A file by what a file system says of it."""
+    return RemoteFile(int(info["size"] or 0), f"{info['size']} {version_of(info)}")
+
+
+def version_of(info: Mapping[str, Any]) -> str | int:
+    """What differs between two contents of a file, by what a file system says of it.
+
+    A hash or version if the store has one, which says more than a time: those of S3 have whole seconds only.
+    Else the time of the last change in nanoseconds; 0 if there is neither.
+    """
+    for name in HASHES:
+        if info.get(name):
+            return str(info[name])
+    for name in TIMES:
+        moment = info.get(name)
+        if isinstance(moment, datetime):
+            return int(moment.timestamp() * 1e6) * 1000
+        if isinstance(moment, int | float):
+            return int(moment * 1e9)
+    return 0

@@ -74,9 +74,9 @@ class OpenUrl(io.RawIOBase):
 
 
 def streamed_key(source: str) -> bytes | None:
-    """The content key of an image that was hashed while its container was streamed."""
+    """The content key of an image that was hashed while its container was streamed; once."""
     session = current()
-    return session.keys.get(source) if session else None
+    return session.keys.pop(source, None) if session else None
 
 
 def remember_key(source: str, key: bytes) -> None:

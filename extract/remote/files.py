@@ -3,12 +3,11 @@
 import hashlib
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from typing import Any
 
 from encode_once.cache.errors import RemoteError
 from encode_once.cache.file_index import Stat
-from encode_once.cache.remote.folder import open_filesystem
+from encode_once.cache.remote.folder import open_filesystem, version_of
 from encode_once.cache.remote.location import protocol_of
 from encode_once.extract.errors import InputError
 from encode_once.extract.remote import web
@@ -18,29 +17,19 @@ from encode_once.extract.remote.urls import WEB, joined, parent
 
 READERS = 16  # threads that wait for answers
 FEW = 100  # files of a folder that are asked for one by one: to list it may take thousands of requests
-HASHES = "ETag", "etag", "md5Hash", "content_md5"  # in what file systems say of a file
-TIMES = "LastModified", "last_modified", "updated", "mtime", "modified", "created"
 UNKNOWN_TIME = (1 << 63) - 1  # later than any: the index of files does not remember such a file
 
 
 def stat_of_info(info: Mapping[str, Any]) -> Stat:
     """Size and version of a file as the index of files has them: two numbers.
 
-    The second is the time of the last modification, or, where the store has a hash or version of the content,
-    which says more, minus a number made of that: the time of an object in S3 has whole seconds only.
+    The second is the time of the last change or, of a version that is no time, minus a number made of it.
     """
-    size = int(info["size"] or 0) if "size" in info else -1
-    for name in HASHES:
-        if info.get(name):
-            digest = hashlib.blake2b(str(info[name]).encode(), digest_size=8).digest()
-            return size, -(int.from_bytes(digest, "big") >> 1) - 1
-    for name in TIMES:
-        moment = info.get(name)
-        if isinstance(moment, datetime):
-            return size, int(moment.timestamp() * 1e6) * 1000
-        if isinstance(moment, int | float):
-            return size, int(moment * 1e9)
-    return size, UNKNOWN_TIME
+    size, version = int(info["size"] or 0) if "size" in info else -1, version_of(info)
+    if isinstance(version, str):
+        digest = hashlib.blake2b(version.encode(), digest_size=8).digest()
+        return size, -(int.from_bytes(digest, "big") >> 1) - 1
+    return size, version or UNKNOWN_TIME
 
 
 def stat(url: str) -> Stat:

@@ -12,7 +12,7 @@ def test_a_table_is_below_its_folder_and_file(place):
     assert is_below("/x y/t.csv", place)
 
 
-@pytest.mark.parametrize("place", ["s3://bucket/x", "s3://bucket/x/t.csv"])
+@pytest.mark.parametrize("place", ["s3://bucket/x", "S3://bucket/x/", "s3://bucket/x/t.csv"])
 def test_a_table_at_a_url_is_below_its_folder_and_file(place):
     assert is_below("s3://bucket/x/t.csv", place)
     assert not is_below("s3://bucket/xy/t.csv", "s3://bucket/x")

@@ -5,6 +5,7 @@ import os
 import re
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -250,6 +251,17 @@ def test_an_archive_of_unknown_length_is_refused_in_one_line(monkeypatch, name):
     monkeypatch.setattr(module.files.web, "info", lambda url, allows: {})
     with pytest.raises(DataError, match=rf"^http://e.org/{name}: the server does not say how long"):
         readers.read(f"http://e.org/{name}")
+
+
+def test_a_column_that_is_nowhere_in_a_parquet_file_is_not_copied():
+    kind = SimpleNamespace(physical_type="INT64")
+    columns = [
+        SimpleNamespace(dictionary_page_offset=None, data_page_offset=offset, total_compressed_size=9)
+        for offset in (0, 4)
+    ]
+    group = SimpleNamespace(num_columns=2, column=columns.__getitem__)
+    metadata = SimpleNamespace(schema=SimpleNamespace(column=lambda _: kind))
+    assert [*module._text_columns(metadata, group)] == [(4, 13)]
 
 
 def test_local_files_may_be_named_by_file_urls(tmp_path):

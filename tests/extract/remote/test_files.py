@@ -233,7 +233,9 @@ def test_files_are_read_by_credentials_that_list_no_folders(memory):
         files.listing("memory://bucket")
 
 
-def test_a_url_that_no_file_system_opens_fails_alone(memory, monkeypatch):
+def test_a_protocol_may_be_in_capitals_and_a_url_that_is_not_opened_fails_alone(memory, monkeypatch):
+    memory.pipe_file("/bucket/0.png", b"content")
+    assert hashing.read_file("MEMORY://bucket/0.png") == b"content"
     monkeypatch.setattr(fsspec, "filesystem", lambda *_, **__: 1 / 0)
     assert failure("memory://bucket/1.png")[0] == "unreadable"
 
