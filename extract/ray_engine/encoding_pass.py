@@ -71,14 +71,16 @@ class RayPass(EncodingPass):
         settings, store = self.settings, self.jobs[0].into
         plans = [
             JobPlan(
-                job.encoder,
-                job.tower.specs,
-                tuple(job.names.values()),
-                str(Path(job.weights).resolve()) if job.weights not in (None, RANDOM) else job.weights,
-                job.rule,
-                settings.backend,
-                settings.batch_size,
-                expected,
+                encoder=job.encoder,
+                specs=job.tower.specs,
+                features=tuple(job.names.values()),
+                weights=str(Path(job.weights).resolve())
+                if job.weights not in (None, RANDOM)
+                else job.weights,
+                rule=job.rule,
+                backend=settings.backend,
+                batch_size=settings.batch_size,
+                expected=expected,
             )
             for job, expected in self.expected.items()
         ]
