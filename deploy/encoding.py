@@ -74,10 +74,9 @@ class Encoding:
         """
         check(run, store)
         record = run.record
-        if self.store is None and store.base and not store.base.path.resolve().is_relative_to(Path.cwd()):
-            line = (
-                f"{run.path} names the store {store.base.location}, which is read: --store DIR names another"
-            )
+        base = store.base if self.store is None else None
+        if base and (base.mirror or not base.path.resolve().is_relative_to(Path.cwd())):
+            line = f"{run.path} names the store {base.location}, which is read: --store DIR names another"
             self.warn([line])
         if self.store is None and not store.base:
             line = f"{record.store}, the store of {run.path}, is not there: rows are encoded again"
