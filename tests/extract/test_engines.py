@@ -41,12 +41,12 @@ def test_unknown_engines_and_actors_without_a_cluster_are_refused(folder):
     assert isinstance(engine_named("local", None, Store("store")), LocalEngine)
 
 
-def test_a_store_at_a_url_is_refused_before_anything_is_read(monkeypatch):
+def test_a_store_at_a_url_is_refused_before_anything_is_read(memory, monkeypatch):
     monkeypatch.setattr(ray_engine, "_connect", lambda: pytest.fail("a cluster was started"))
     with pytest.raises(
-        UsageError, match="writes into a folder that all nodes have, not into memory://refused"
+        UsageError, match=f"writes into a folder that all nodes have, not into {memory}"
     ):
-        encode("no such data", ["efficientnet-lite0"], "memory://refused", engine="ray")
+        encode("no such data", ["efficientnet-lite0"], memory, engine="ray")
 
 
 def test_a_cluster_that_was_started_ends_with_an_error_before_encoding(folder, monkeypatch):
