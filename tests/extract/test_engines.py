@@ -43,9 +43,7 @@ def test_unknown_engines_and_actors_without_a_cluster_are_refused(folder):
 
 def test_a_store_at_a_url_is_refused_before_anything_is_read(memory, monkeypatch):
     monkeypatch.setattr(ray_engine, "_connect", lambda: pytest.fail("a cluster was started"))
-    with pytest.raises(
-        UsageError, match=f"writes into a folder that all nodes have, not into {memory}"
-    ):
+    with pytest.raises(UsageError, match=f"writes into a folder that all nodes have, not into {memory}"):
         encode("no such data", ["efficientnet-lite0"], memory, engine="ray")
 
 
