@@ -135,7 +135,7 @@ class Auto(CrossFittingHead, Estimator):
 
     @property
     def notes(self) -> list[str]:
-        """Why the blend is what it is, as the lines of a table."""
+        """Why the blend is what it is, as the lines of a table, and the notes of its heads."""
         best = np.where(self.losses_ >= 0, self.losses_, np.inf).min()
         rows = [
             {
@@ -147,7 +147,7 @@ class Auto(CrossFittingHead, Estimator):
             for name, loss, weight in zip(self._names, self.losses_, self.weights_, strict=True)
         ]
         rows.sort(key=lambda row: np.inf if row["log loss"] is None else row["log loss"])
-        return table_text(rows).split("\n")
+        return [*table_text(rows).split("\n"), *self.blend_.notes]
 
     @property
     def _names(self) -> Sequence[str]:

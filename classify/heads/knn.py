@@ -1,13 +1,16 @@
-"""Exact k nearest neighbours; all values of k and of the temperature are tried in one pass.
+"""k nearest neighbours, exact or by an index; all values of k and of the temperature are tried in one pass.
 
 n rows are held as float16, and compared as float32, a block at a time if they are many. To compare m rows
 with them takes 2 n m d operations: an hour at 100 GFlops for 1,600,000 rows, 180,000 others and 768 columns.
+An index (`classify.heads.inverted_file`) compares a row with few of them, and misses some neighbours.
 """
 
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,18 +18,33 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, normalize
 
 from encode_once.cache.errors import unknown_name
-from encode_once.classify.arrays import UNKNOWN, PartialLabels, Scores, Vectors, as_partial_labels
-from encode_once.classify.data.matrix import MatrixLike, RowView, chunks, is_large
+from encode_once.cache.progress import ProgressBar
+from encode_once.cache.terminal import one_line
+from encode_once.classify.arrays import (
+    UNKNOWN,
+    PartialLabels,
+    Scores,
+    State,
+    Vectors,
+    as_partial_labels,
+)
+from encode_once.classify.data.matrix import MatrixLike, RowView, chunks
 from encode_once.classify.device import choose_device, on_device
+from encode_once.classify.heads import inverted_file
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import require_finite, require_memory
 from encode_once.classify.heads.estimator import Estimator
+from encode_once.classify.heads.inverted_file import InvertedFile
+from encode_once.classify.heads.nearest import ExactSearch
 from encode_once.classify.heads.validation import with_validation
 from encode_once.classify.partial import is_partial
 
 METRICS = ("cosine", "l2")
+INDICES = ("auto", "exact", "faiss")
 QUERIES = 256  # rows compared at a time: their neighbours' labels are (256, k, c)
-BLOCK = 2**25  # numbers of stored rows that they are compared with at a time, if these are many: 128 MiB
+EXACT = 1e13  # products of numbers up to which "auto" compares all rows: minutes on a few cores
+SAMPLE = 256  # validation rows whose neighbours by the index are compared with the exact ones
+POOR = 0.9  # share of the neighbours below which the index is warned about
 
 
 @dataclass(eq=False, repr=False)
@@ -43,21 +61,27 @@ class KNN(Head, Estimator):
     ks, temperatures: the values to try.
     metric: "cosine" or "l2".
     rows: the most rows to hold; of more, so many are drawn at random, and only these vote.
+    index: "exact" compares a row with all rows, "faiss" with those in the nearest cells of an index, as many
+        cells as find 95 % of the neighbours of a sample. "auto" takes the index if it is installed, there is
+        no GPU, and comparing the validation rows takes more than 10¹³ products (train rows · validation rows
+        · columns).
     """
 
-    CHOICES: ClassVar[Mapping[str, Sequence[str]]] = {"metric": METRICS}
+    CHOICES: ClassVar[Mapping[str, Sequence[str]]] = {"metric": METRICS, "index": INDICES}
     SEEDED: ClassVar[bool] = False
     PARTIAL: ClassVar[bool] = True
     # The rows (n, d) float16 with their labels (n, c), of which -1 are unknown; the spread, k and the
-    # temperature, each (1,).
+    # temperature, each (1,). With an index, what its `state` returns, too.
     STATE: ClassVar[Sequence[str]] = ("rows", "labels", "spread", "k", "temperature")
 
     ks: Sequence[int] = (5, 10, 20, 40, 80, 160)
     temperatures: Sequence[float] = (0.1, 0.2, 0.4, float("inf"))
     metric: str = "cosine"
     rows: int | None = None
+    index: str = "auto"
     seed: int = 0
     device: str = "auto"
+    _inverted: InvertedFile | None = field(default=None, init=False)
 
     def fit(
         self,
@@ -67,19 +91,48 @@ class KNN(Head, Estimator):
         Y_val: PartialLabels | None = None,
     ) -> "KNN":
         """Store the rows X (n, d) with their labels Y (n, c); choose k and the temperature."""
-        if self.metric not in METRICS:
-            raise unknown_name("metric", self.metric, METRICS)
+        for name, value in (("metric", self.metric), ("index", self.index)):
+            if value not in self.CHOICES[name]:
+                raise unknown_name(name, value, self.CHOICES[name])
+        self.check()
         Y = as_partial_labels(Y, len(X))
-        rows = X.shape[0] if self.rows is None else min(self.rows, X.shape[0])
-        remedy = "--set rows=200000 holds so many, drawn at random; or --head prototype or linear"
-        require_memory("knn", rows * (2 * X.shape[1] + Y.shape[1]), remedy)
         X_train, Y_train, X_validation, Y_validation = with_validation(X, Y, X_val, Y_val, self.seed)
+        rows = X.shape[0] if self.rows is None else min(self.rows, X.shape[0])
+        is_long = self._is_long(rows * len(X_validation) * X.shape[1])
+        has_index = self.index == "faiss" or (is_long and inverted_file.is_installed())
+        remedy = "--set rows=200000 holds so many, drawn at random; or --head prototype or linear"
+        numbers = rows * X.shape[1] * (2 if has_index else 1)  # the index holds the rows, too
+        require_memory("knn", 2 * numbers + rows * Y.shape[1], remedy)
+        self._inverted, self.warnings_ = None, []
         self._store(X_train, Y_train)
         ks = sorted({min(k, len(self.rows_)) for k in self.ks})
-        self._choose(X_validation, Y_validation, ks)
+        if has_index:
+            self._learn_index(X_validation, ks[-1])
+        self._choose(X_validation, Y_validation, ks, is_slow=is_long and not has_index)
         if X_val is None or Y_val is None:
             self._store(X, Y)
         return self
+
+    def check(self) -> None:
+        if self.index == "faiss":
+            inverted_file.load_faiss()
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return [] if self._inverted is None else [f"head knn {self._inverted} (--set index=exact: all)"]
+
+    def state(self) -> State:
+        return super().state() | ({} if self._inverted is None else self._inverted.state())
+
+    def load_state(self, state: State) -> None:
+        """Restore rows and labels, and fill the index again.
+
+        Raises:
+            UsageError: an index was searched, and faiss is missing.
+            ValueError: the arrays of the index do not fit one another.
+        """
+        super().load_state(state)
+        self._inverted = InvertedFile.restored(self.rows_, state) if "centroids" in state else None
 
     def predict_proba(self, X: MatrixLike) -> Scores:
         labels = on_device(self.labels_, choose_device(self.device))
@@ -101,6 +154,21 @@ class KNN(Head, Estimator):
             rows = self._comparable(X[part]).half().numpy()
             self.rows_[part] = require_finite(rows, "rows of head knn as float16")
         self.labels_ = Y
+        if self._inverted is not None:
+            self._inverted.refill(self.rows_)
+
+    def _is_long(self, products: float) -> bool:
+        """Whether "auto" should not compare all rows."""
+        return self.index == "auto" and products > EXACT and choose_device(self.device).type == "cpu"
+
+    def _learn_index(self, X: MatrixLike, k: int) -> None:
+        """Index the rows; search as many cells as find the k nearest of a sample of the rows X."""
+        index = InvertedFile.learned(self.rows_)
+        sample = np.sort(np.random.default_rng(0).choice(len(X), min(SAMPLE, len(X)), replace=False))
+        index.choose_probes(self._comparable(X[sample]), k)
+        if index.recall < POOR:
+            self.warnings_ = [f"head knn {index} and no more: --set index=exact compares all rows"]
+        self._inverted = index
 
     def _comparable(self, rows: Vectors) -> Tensor:
         vectors = torch.as_tensor(rows)
@@ -109,37 +177,30 @@ class KNN(Head, Estimator):
     def _neighbours(self, X: MatrixLike, k: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Distances (m, k) of the next m rows of X to the nearest stored rows, and the indices of these."""
         device = choose_device(self.device)
-        stored = torch.as_tensor(self.rows_)
-        if is_large(self.rows_):
-            blocks = torch.split(stored, max(BLOCK // stored.shape[1], k))
-        else:
-            blocks = (stored.to(device).float(),)
-        squares = torch.cat([rows.to(device).float().square().sum(1) for rows in blocks])  # (n,)
+        search = self._inverted or ExactSearch(self.rows_, device)
         for part in chunks(len(X)):
             for rows in torch.split(self._comparable(X[part]).to(device), QUERIES):
-                nearest = self._nearest(rows, blocks, squares, k)
-                distances = (nearest.values + (rows * rows).sum(1, keepdim=True)).clamp(min=0)
-                yield distances / 2 if self.metric == "cosine" else distances.sqrt(), nearest.indices
+                squared, indices = search.nearest(rows, k)
+                yield squared / 2 if self.metric == "cosine" else squared.sqrt(), indices
 
-    def _nearest(self, queries: Tensor, blocks: Sequence[Tensor], squares: Tensor, k: int) -> "Nearest":
-        """|b|² - 2ab of the k nearest rows b to each query a (m, d), and the indices of these rows.
+    def _warn_if_slow(self, seconds: float, validation_rows: int) -> None:
+        """Say how long the search will take, as soon as that is known."""
+        duration = f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.0f} hours"
+        warning = (
+            f"head knn compares {validation_rows:,} validation rows with {len(self.rows_):,} others, which "
+            f"takes about {duration}: {inverted_file.EXTRA} adds an index, --set rows=200000 takes a sample"
+        )
+        self.warnings_ = [warning]
+        ProgressBar.write(one_line(warning), file=sys.stderr)
 
-        |a - b|² = |a|² + |b|² - 2ab, which is 2 (1 - cosine) for vectors of length 1.
-        """
-        nearest, start = None, 0
-        for block in blocks:
-            rows = block.to(queries)
-            # With the long side first, a CPU multiplies a third faster.
-            partial = torch.addmm(squares[start : start + len(rows), None], rows, queries.T, alpha=-2)
-            of_block = partial.T.contiguous().topk(min(k, len(rows)), largest=False)  # of (m, rows)
-            near = Nearest(of_block.values, of_block.indices + start)
-            nearest, start = near if nearest is None else nearest.merged(near, k), start + len(rows)
-        assert nearest is not None
-        return nearest
-
-    def _choose(self, X: MatrixLike, Y: PartialLabels, ks: Sequence[int]) -> None:
+    def _choose(self, X: MatrixLike, Y: PartialLabels, ks: Sequence[int], is_slow: bool) -> None:
         """Set the spread, k and the temperature, (1,) each."""
-        neighbours = list(self._neighbours(X, ks[-1]))
+        start_time, searches = time.monotonic(), self._neighbours(X, ks[-1])
+        neighbours = [next(searches)]
+        if is_slow:
+            searched = len(neighbours[0][0])
+            self._warn_if_slow((time.monotonic() - start_time) / searched * len(X), len(X))
+        neighbours += searches
         spans = torch.cat([distances[:, -1] - distances[:, 0] for distances, _ in neighbours])
         require_finite(spans, "distances of the validation rows to the rows of head knn")
         self.spread_ = spans.mean().clamp(min=1e-12).cpu().numpy()[None]
@@ -185,20 +246,6 @@ class KNN(Head, Estimator):
             voters, labels = weights @ (labels != UNKNOWN).float(), labels.clamp(min=0)
         shares = (weights @ labels + average) / (voters + 1)
         return shares.clamp(max=1)  # the sums are rounded differently
-
-
-class Nearest(NamedTuple):
-    """Rows that are near to each of m queries, the nearest first."""
-
-    values: Tensor  # (m, k), that order them
-    indices: Tensor  # (m, k)
-
-    def merged(self, others: "Nearest", k: int) -> "Nearest":
-        """The k nearest of both."""
-        values = torch.cat([self.values, others.values], dim=1)
-        nearest = values.topk(k, largest=False)
-        indices = torch.cat([self.indices, others.indices], dim=1).gather(1, nearest.indices)
-        return Nearest(nearest.values, indices)
 
 
 def _frequencies(labels: Tensor) -> Tensor:

@@ -70,6 +70,10 @@ class Stack(Head, Estimator):
         self.warnings_ = [warning for head in fitted for warning in head.warnings_]
         return self
 
+    @property
+    def notes(self) -> Sequence[str]:
+        return [note for head in self.heads_ for note in head.notes]
+
     def predict_proba(self, X: MatrixLike) -> Scores:
         logits = self.logits(X)
         if self.combiner != MEAN:

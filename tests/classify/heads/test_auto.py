@@ -26,7 +26,7 @@ def data():
 class Scripted(BaseEstimator):
     """A head whose scores are columns of X from `first` on, and which counts its fits and their rows."""
 
-    takes_raw, warnings_, STATE, CHOICES, OWN = False, (), (), {}, ()
+    takes_raw, warnings_, notes, STATE, CHOICES, OWN = False, (), (), (), {}, ()
     fits = ()  # the first column and the number of rows of each
 
     def __init__(self, first=0, seconds=0.0, seed=0):

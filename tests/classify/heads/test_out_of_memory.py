@@ -8,7 +8,7 @@ from sklearn.metrics import log_loss
 
 from encode_once.cache.errors import InsufficientMemoryError
 from encode_once.classify.data import matrix
-from encode_once.classify.heads import auto, checks, knn, linear, make
+from encode_once.classify.heads import auto, checks, knn, linear, make, nearest
 from encode_once.classify.heads.lbfgs import minimise
 from encode_once.classify.heads.linear import Linear
 from encode_once.classify.heads.mlp import MLP
@@ -163,7 +163,7 @@ def test_neighbours_are_the_same_by_blocks(rows, monkeypatch, metric):
     head = knn.KNN(metric=metric, device="cpu").fit(X[::2], Y[::2], X[1::2], Y[1::2])
     whole = head.predict_proba(X[1::2])
     monkeypatch.setattr(matrix, "IN_MEMORY", 0)
-    monkeypatch.setattr(knn, "BLOCK", 7 * 12)
+    monkeypatch.setattr(nearest, "BLOCK", 7 * 12)
     np.testing.assert_allclose(head.predict_proba(X[1::2]), whole, atol=1e-6)
 
 
