@@ -33,7 +33,7 @@ class Pairs:
     table: Table
     rows: Mapping[str, tuple[Feature, RowIndex]]  # modality → feature, and its row of each pair (n,)
     places: RowIndex  # (n,): each pair's row of the table
-    captions: list[str]  # (n,)
+    captions: Sequence[str]  # (n,)
 
     @property
     def without(self) -> int:
@@ -67,7 +67,7 @@ def select_pairs(features: Sequence[Feature], table: Table) -> Pairs:
         table,
         {modality: (of_modality[modality], rows[pairs]) for modality, rows in rows_of.items()},
         pairs % n,
-        [*taken(joined(texts), pairs)],
+        taken(joined(texts), pairs),
     )
 
 
@@ -95,7 +95,7 @@ def write(pairs: Pairs, path: Path) -> None:
                 places = pairs.places[start : start + LINES]
                 columns = [
                     [*taken(table.images, places)],
-                    pairs.captions[start : start + LINES],
+                    [*pairs.captions[start : start + LINES]],
                     [*taken(table.ids, places)],
                 ]
                 writer.write_table(pa.table(columns, schema=schema))

@@ -1,8 +1,9 @@
 """Export a feature to a file of another format; `clip_retrieval` exports two of them to a folder."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ from encode_once.cache.errors import DataError, unknown_name
 from encode_once.cache.feature import Feature
 from encode_once.cache.format.atomic import new_folder, replacing, reserve
 from encode_once.cache.format.part import chunks, offsets_of
-from encode_once.cache.keys import RowIndex
-from encode_once.cache.packed_columns import taken
+from encode_once.cache.keys import KEY_BYTES, Keys, RowIndex
+from encode_once.cache.large_arrays import new_array, row_slices
+from encode_once.cache.packed_columns import Texts, taken
 from encode_once.cache.table import Table
 
 ROW_GROUP = 8192  # rows of a group of a parquet file: its levels take twice the memory of its vectors
+
+TENSOR_TYPES = {"<f2": "F16", "<f4": "F32", "|u1": "U8", "<i8": "I64"}  # dtype → its name in safetensors
+MOST_HEADER = 100_000_000  # bytes; with more, safetensors does not open the file
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Selection:
 
     feature: Feature
     rows: RowIndex
-    ids: list[str]
+    ids: Sequence[str]
     without: int = 0  # rows of the table without a vector
 
 
@@ -39,12 +44,21 @@ def select(feature: Feature, table: Table | None) -> Selection:
     if not len(feature):
         raise DataError(f"{feature.name} has no rows to export")
     if table is None:
-        return Selection(feature, np.arange(len(feature.keys)), [key.tobytes().hex() for key in feature.keys])
+        return Selection(feature, np.arange(len(feature.keys)), _hexadecimal(feature.keys))
     rows = feature.find(np.concatenate(table.key_columns(feature.modality)))
     stored = np.flatnonzero(rows >= 0)
     places = stored % len(table) if len(table) else stored
     without = len(table) - len(np.unique(places))
-    return Selection(feature, rows[stored], [*taken(table.ids, places)], without)
+    return Selection(feature, rows[stored], taken(table.ids, places), without)
+
+
+def _hexadecimal(keys: Keys) -> Texts:
+    """The keys as texts, packed: as strings they would take as much memory as their vectors."""
+    values = new_array((len(keys), 2 * KEY_BYTES), np.uint8)
+    for rows in row_slices(len(keys)):
+        digits = np.frombuffer(keys[rows].tobytes().hex().encode(), np.uint8)
+        values[rows] = digits.reshape(-1, 2 * KEY_BYTES)
+    return Texts(values.reshape(-1), np.arange(len(keys) + 1, dtype=np.uint64) * np.uint64(2 * KEY_BYTES))
 
 
 def export(selection: Selection, kind: str, path: Path) -> None:
@@ -84,21 +98,43 @@ def _npy(selection: Selection, path: Path) -> None:
     if shape.ragged:
         with replacing(Path(f"{path}.offsets.npy")) as temporary, temporary.open("wb") as file:
             np.save(file, offsets_of(np.concatenate(lengths)))
-    with replacing(Path(f"{path}.ids.txt")) as temporary:
-        temporary.write_text(
-            "".join(f"{id_}\n" for id_ in selection.ids), encoding="utf-8", errors="surrogateescape"
-        )
+    with (
+        replacing(Path(f"{path}.ids.txt")) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        file.writelines(f"{id_}\n" for id_ in selection.ids)
 
 
 def _safetensors(selection: Selection, path: Path) -> None:
-    from safetensors.numpy import save_file
-
-    keys, values, lengths = selection.feature.block(selection.rows)
-    arrays = {"values": np.ascontiguousarray(values), "keys": np.ascontiguousarray(keys)}
-    if lengths is not None:
-        arrays["offsets"] = offsets_of(lengths)
-    with replacing(path) as temporary:
-        save_file(arrays, temporary, {"feature": selection.feature.name, "ids": json.dumps(selection.ids)})
+    """Written here, as the library takes all arrays at once: the header's length, header, then the arrays."""
+    feature, rows = selection.feature, selection.rows
+    shape = feature.shape_of(rows)
+    shapes: dict[str, tuple[tuple[int, ...], str]] = {
+        "values": ((shape.vectors, shape.dim), shape.dtype),
+        "keys": ((len(rows), KEY_BYTES), "|u1"),
+    }
+    if shape.ragged:
+        shapes = {"offsets": ((len(rows) + 1,), "<i8"), **shapes}
+    header: dict[str, Any] = {"__metadata__": {"feature": feature.name, "ids": json.dumps([*selection.ids])}}
+    end = 0
+    for name, (dimensions, dtype) in shapes.items():
+        start, end = end, end + prod(dimensions) * np.dtype(dtype).itemsize
+        header[name] = {"dtype": TENSOR_TYPES[dtype], "shape": dimensions, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)  # arrays start at a multiple of 8
+    if len(text) > MOST_HEADER:
+        raise DataError(
+            f"safetensors has room for {MOST_HEADER:,} bytes of names, and these {len(rows):,} rows take "
+            f"{len(text):,}: --to npy or parquet has no such limit"
+        )
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        if shape.ragged:
+            file.write(offsets_of(feature.lengths()[rows]).astype("<i8").data)
+        for piece in chunks(shape):
+            file.write(np.ascontiguousarray(feature.block(rows[piece])[1]).data)
+        for piece in chunks(shape):
+            file.write(feature.keys[rows[piece]].data)
 
 
 def _parquet(selection: Selection, path: Path) -> None:
@@ -143,7 +179,7 @@ def _arrow(selection: Selection, kind: str) -> tuple[Any, Iterator[Any]]:
             column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=vector)
             if lengths is not None:
                 column = pa.ListArray.from_arrays(offsets_of(lengths).astype("i4"), column)
-            texts = [pa.array(selection.ids[piece]), pa.array(key.tobytes().hex() for key in keys)]
+            texts = [pa.array([*selection.ids[piece]]), pa.array(key.tobytes().hex() for key in keys)]
             yield pa.record_batch([*texts, column], schema=schema)
 
     return schema, batches()

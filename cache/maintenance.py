@@ -21,6 +21,7 @@ from encode_once.cache.format.part import Part, part_files
 from encode_once.cache.format.part_writer import copy_rows, part_name
 from encode_once.cache.format.spec_file import SPEC_FILE, FeatureRecord
 from encode_once.cache.keys import KeyIndex, Keys, RowIndex, first_occurrences, pack, present
+from encode_once.cache.large_arrays import concatenated, gathered, rows_where
 from encode_once.cache.places import is_at_url
 from encode_once.cache.remote.mirror import Mirror
 from encode_once.cache.remote.parts import is_head
@@ -211,8 +212,8 @@ def compact(store: Store, names: Sequence[str] = ()) -> list[Change]:
         with opened_alone(store, name) as feature:
             size, nbytes = len(feature.keys), feature.nbytes
             of_tables = feature.find(_contents(tables, feature))
-            rows = np.concatenate([of_tables[of_tables >= 0], np.arange(size)])
-            rows = rows[first_occurrences(feature.keys[rows])]
+            rows = concatenated([of_tables[of_tables >= 0], np.arange(size)])
+            rows = gathered(rows, first_occurrences(gathered(feature.keys, rows)))
             if len(feature.parts) > 1 or not np.array_equal(rows, np.arange(size)):
                 _replace(feature, feature.parts, rows)
             feature.reload()
@@ -321,11 +322,10 @@ def _size(store: Store, name: str) -> tuple[int, int]:
 
 def _contents(tables: Iterable[Table], feature: Feature) -> Keys:
     """The distinct contents of all tables that the feature encodes, in their order, (n, 16)."""
-    keys = np.concatenate(
-        [pack([]), *(np.concatenate(table.key_columns(feature.modality)) for table in tables)]
-    )
-    keys = keys[present(keys)]
-    return keys[first_occurrences(keys)]
+    columns = [keys for table in tables for keys in table.key_columns(feature.modality)]
+    keys = concatenated([pack([]), *columns])
+    distinct = gathered(keys, first_occurrences(keys))
+    return gathered(distinct, rows_where(present(distinct)))
 
 
 def check_replaceable(store: Store) -> None:

@@ -5,8 +5,6 @@ from filecmp import cmp
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from encode_once.cache.errors import DamagedError, DataError, collected
 from encode_once.cache.feature import JOURNAL, Feature
 from encode_once.cache.format.failures import read_failures
@@ -16,6 +14,7 @@ from encode_once.cache.format.part import Part, part_files
 from encode_once.cache.format.part_writer import copy_rows, part_name
 from encode_once.cache.format.spec_file import FeatureRecord
 from encode_once.cache.keys import RowIndex, first_occurrences, present
+from encode_once.cache.large_arrays import gathered, rows_where
 from encode_once.cache.maintenance import Change
 from encode_once.cache.store import Store
 from encode_once.cache.table import Table, load_table, read_header
@@ -107,8 +106,8 @@ def _missing_rows(other: Store, path: Path, feature: Feature) -> tuple[Part, Row
         DamagedError: the part has changed since it was written, or its rows have another shape.
     """
     part = other.open_part(path, feature.key)
-    rows = np.flatnonzero(~feature.has(part.keys))
-    rows = rows[first_occurrences(part.keys[rows])]
+    rows = rows_where(~feature.has(part.keys))
+    rows = gathered(rows, first_occurrences(gathered(part.keys, rows)))
     if not len(rows):
         return None
     if problems := part.problems():

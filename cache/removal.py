@@ -50,7 +50,7 @@ class RemovedContent:
     def has(self, table: Table) -> NDArray[np.bool_]:
         """Which rows of a table are to be removed, (n,)."""
         ids = self.rows.get(table.name, frozenset())
-        is_named = np.array([row_id in ids for row_id in table.ids], np.bool_)
+        is_named = np.fromiter((row_id in ids for row_id in table.ids), np.bool_, len(table))
         return np.asarray(is_named | (KeyIndex(self.keys["image"]).find(table.keys("image")) >= 0))
 
     @property
@@ -157,7 +157,11 @@ def content_of(
     ]
     ids = {table.name: frozenset(taken(table.ids, rows)) for table, rows in chosen}
     all_ids = frozenset[str]().union(*ids.values())
-    staying = {row_id for table in tables for row_id in {*table.ids} & all_ids - ids.get(table.name, set())}
+    staying = {
+        row_id
+        for table in tables
+        for row_id in (all_ids - ids.get(table.name, frozenset())).intersection(table.ids)
+    }
     sources = {source for table, _ in chosen for source in (table.source, *table.more_sources)}
     return RemovedContent(
         ids,

@@ -29,6 +29,7 @@ from encode_once.cache.format.hdf5 import (
 )
 from encode_once.cache.format.header import STAMP_BYTES, check_whole, checksum, read_stamp, stamp_whole
 from encode_once.cache.keys import KEY_BYTES, Keys, content_key, pack, present
+from encode_once.cache.large_arrays import new_array, row_slices
 from encode_once.cache.packed_columns import LabelLists, items_at, joined, row_numbers
 from encode_once.cache.representation import MOST_ROWS, html_heading, html_table, short_repr
 from encode_once.cache.source_files import SourceFile
@@ -168,12 +169,19 @@ class Table:
         return keys
 
     def _keys_of_rows(self) -> Keys:
-        contents = np.concatenate([self.keys("image"), self.keys("caption")], axis=1)  # (n, 32)
-        places = np.where(contents.any(axis=1), "", f"{self.source}\0{self.split}").tolist()
-        return pack(
-            content_key(f"{place}\0{row_id}\0".encode("utf-8", "surrogateescape") + content)
-            for place, row_id, content in zip(places, self.ids, map(bytes, contents), strict=True)
-        )
+        place, keys = f"{self.source}\0{self.split}", new_array((len(self), KEY_BYTES), np.uint8)
+        for rows in row_slices(len(self)):
+            contents = np.concatenate(
+                [self.keys("image")[rows], self.keys("caption")[rows]], axis=1
+            )  # (m, 32)
+            texts = (
+                f"{'' if has_content else place}\0{row_id}\0".encode("utf-8", "surrogateescape")
+                for has_content, row_id in zip(present(contents), self.ids[rows], strict=True)
+            )
+            keys[rows] = pack(
+                content_key(text + content) for text, content in zip(texts, map(bytes, contents), strict=True)
+            )
+        return keys
 
     def all_keys(self, modality: str) -> Keys:
         """Keys of the rows' images or of the rows, (1, n, 16), or of all their captions, (k, n, 16)."""

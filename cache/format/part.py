@@ -25,6 +25,7 @@ KIND = "encode-once part", 2
 DTYPES = ("<f2", "<f4", "|u1")
 BLOCK_BYTES = 1 << 20  # of values under one checksum, for reading many consecutive rows
 INFINITE_HALF = 0x7C00  # the bits of infinity as float16; those of NaN are greater
+SEQUENCES = 1 << 16  # whose places are in memory as Python numbers
 COPY_BYTES = 1 << 26  # of vectors that a copy keeps in memory
 Values = NDArray[Any]  # (vectors, d), float16 or float32; uint8 with d = 1 if rows are texts
 Lengths = NDArray[np.intp]  # (n,): vectors per row of a ragged feature
@@ -260,11 +261,17 @@ class Part:
         start, stop = self._span(first, end)
         rows: Any = self.values[start:stop]
         if self.offsets is not None:
-            rows = (self.values[a:b] for a, b in pairwise(self.offsets[first : end + 1].tolist()))
+            rows = self._sequences(first, end)
         sound = np.asarray(checksums(rows) == self._sums[first:end])
         if not all_finite(self.values[start:stop]):
             sound &= [all_finite(self.values[slice(*self._span(row, row + 1))]) for row in range(first, end)]
         return sound
+
+    def _sequences(self, first: int, end: int) -> Iterator[Values]:
+        assert self.offsets is not None
+        for start in range(first, end, SEQUENCES):
+            offsets = self.offsets[start : min(start + SEQUENCES, end) + 1].tolist()
+            yield from (self.values[a:b] for a, b in pairwise(offsets))
 
     def _span(self, first: int, end: int) -> tuple[int, int]:
         if self.offsets is None:

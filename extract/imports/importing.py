@@ -12,7 +12,8 @@ from scipy import sparse
 from encode_once.cache import DataError, Store, Table, UsageError
 from encode_once.cache.feature import Feature
 from encode_once.cache.format.part import Lengths, Values
-from encode_once.cache.keys import NO_KEY, RowIndex, content_key, pack
+from encode_once.cache.keys import NO_KEY, KeyIndex, RowIndex, content_key, pack
+from encode_once.cache.large_arrays import concatenated
 from encode_once.cache.packed import stem_of
 from encode_once.cache.source_files import file_key
 from encode_once.cache.terminal import short_list
@@ -159,15 +160,19 @@ def _joined(file: VectorFile, tables: Sequence[Table]) -> Joined:
 
 def _check_agreement(joined: Sequence[tuple[VectorFile, Joined]]) -> None:
     """Raise if two files have different vectors for a row."""
-    first: dict[bytes, tuple[VectorFile, int]] = {}
-    for file, part in joined:
-        for key, row in zip(map(bytes, part.keys), part.rows.tolist(), strict=True):
-            other, other_row = first.setdefault(key, (file, row))
-            if other is not file and (other.values[[other_row]] != file.values[[row]]).sum():
-                raise DataError(
-                    f"{other.path} (row {other_row}) and {file.path} (row {row}) have different vectors for "
-                    "one row of a table; nothing is imported"
-                )
+    keys = concatenated([part.keys for _, part in joined])
+    starts = np.cumsum([0, *(len(part.rows) for _, part in joined)])
+    first = KeyIndex(keys).find(keys)
+    for place in np.flatnonzero(first != np.arange(len(keys))).tolist():
+        number, other_number = np.searchsorted(starts, [place, first[place]], "right") - 1
+        (file, part), (other, other_part) = joined[number], joined[other_number]
+        row = part.rows[place - starts[number]]
+        other_row = other_part.rows[first[place] - starts[other_number]]
+        if other is not file and (other.values[[other_row]] != file.values[[row]]).sum():
+            raise DataError(
+                f"{other.path} (row {other_row}) and {file.path} (row {row}) have different vectors for "
+                "one row of a table; nothing is imported"
+            )
 
 
 def _check_finite(file: VectorFile, rows: RowIndex, dtype: np.dtype[Any]) -> None:

@@ -16,7 +16,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,14 @@ from numpy.typing import NDArray
 from encode_once.cache.arff import BINARY, read_arff
 from encode_once.cache.errors import DataError, EncodeOnceError, UsageError, brief, unknown_name
 from encode_once.cache.input_files import TEXT_MB, check_regular, read_regular
+from encode_once.cache.large_arrays import new_array
 from encode_once.cache.packed import open_packed, suffix_of
+from encode_once.cache.packed_columns import Texts, joined
+from encode_once.cache.table_spool import TextFile
 from encode_once.cache.terminal import short_list
 
 HEADER = re.compile(rb"\d+ (\d+) \d+\s*")
+BATCH_ROWS = 8192  # of an Arrow table in memory at a time
 END = re.compile(r"\d+$")
 NAMES = "ids"  # of the column that has the ids of a file that has no others
 
@@ -148,45 +152,71 @@ def _parquet(path: Path, column: str | None, labels: str | None) -> VectorFile:
     if path.suffix.lower() == ".parquet":
         from pyarrow import parquet
 
-        return _of_arrow(path, parquet.read_table(path, partitioning=None), column)
+        with parquet.ParquetFile(path) as file:
+            batches = file.iter_batches(BATCH_ROWS)
+            return _of_arrow(path, file.schema_arrow, file.metadata.num_rows, batches, column)
     from pyarrow import feather
 
     try:
-        return _of_arrow(path, feather.read_table(path), column)
+        table = feather.read_table(path, memory_map=True)
     except pyarrow.ArrowInvalid:  # Feather's file format, or else Arrow's stream
         with pyarrow.memory_map(str(path)) as source:
-            return _of_arrow(path, pyarrow.ipc.open_stream(source).read_all(), column)
+            table = pyarrow.ipc.open_stream(source).read_all()
+    return _of_arrow(path, table.schema, len(table), table.to_batches(BATCH_ROWS), column)
 
 
 def _lance(path: Path, column: str | None, labels: str | None) -> VectorFile:
-    lance = _imported("lance", path, "lance")
-    return _of_arrow(path, lance.dataset(str(path)).to_table(), column)
+    data = _imported("lance", path, "lance").dataset(str(path))
+    return _of_arrow(path, data.schema, data.count_rows(), data.to_batches(batch_size=BATCH_ROWS), column)
 
 
-def _of_arrow(path: Path, table: Any, column: str | None) -> VectorFile:
+def _of_arrow(path: Path, schema: Any, rows: int, batches: Iterable[Any], column: str | None) -> VectorFile:
+    """The vectors and texts of a table that is read batch by batch, so that one is in memory at a time."""
     import pyarrow as pa
 
-    lists = [field.name for field in table.schema if _is_list(field.type)]
-    numbers = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+    lists = [field.name for field in schema if _is_list(field.type)]
+    numbers = [field.name for field in schema if pa.types.is_floating(field.type)]
     if column or lists or not numbers:
-        name = _only(path, "column of vectors", lists, column)
-        vectors = table[name].combine_chunks()
-        if vectors.null_count:
-            raise DataError(f"{path}: {vectors.null_count} rows of column {name} are empty")
-        flat, rows = vectors.flatten().to_numpy(zero_copy_only=False), len(vectors)
-        if rows and (len(flat) % rows or len({*_lengths(vectors)}) > 1):
-            raise DataError(f"{path}: the vectors of column {name} have different lengths")
-        values = flat.reshape(rows, -1)
-        others = [other for other in table.column_names if other not in lists]
+        chosen, apart = [_only(path, "column of vectors", lists, column)], lists
+        kinds = [schema.field(chosen[0]).type.value_type]
     else:
-        values = np.stack([table[name].to_numpy() for name in numbers], axis=1)
-        others = [other for other in table.column_names if other not in numbers]
-    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer)
-    names = [other for other in others if any(is_kind(table.schema.field(other).type) for is_kind in kinds)]
-    columns = {
-        name: ["" if cell is None else str(cell) for cell in table[name].to_pylist()] for name in names
-    }
-    return VectorFile(path, values, columns)
+        chosen = apart = numbers
+        kinds = [schema.field(name).type for name in numbers]
+    dtype = np.result_type(*(kind.to_pandas_dtype() for kind in kinds))
+    is_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer)
+    names = [f.name for f in schema if f.name not in apart and any(is_kind(f.type) for is_kind in is_text)]
+    columns = {name: TextFile() for name in names}
+    values, end, lengths, empty = new_array((0, 0), dtype), 0, set[int](), 0
+    for batch in batches:
+        for name, file in columns.items():
+            file.extend(_texts(batch, name))
+        if apart is lists:
+            vectors = batch[chosen[0]]
+            empty += vectors.null_count
+            lengths.update(_lengths(vectors))
+            if empty or len(lengths) > 1:
+                continue  # the other rows are counted before it is refused
+            of_batch = _flat(path, vectors, chosen[0]).reshape(len(vectors), -1)
+        else:
+            of_batch = np.stack([batch[name].to_numpy(zero_copy_only=False) for name in chosen], axis=1)
+        if not end:
+            values = new_array((rows, of_batch.shape[1]), dtype)
+        values[end : end + len(of_batch)] = of_batch
+        end += len(of_batch)
+    if empty:
+        raise DataError(f"{path}: {empty} rows of column {chosen[0]} are empty")
+    if len(lengths) > 1:
+        raise DataError(f"{path}: the vectors of column {chosen[0]} have different lengths")
+    return VectorFile(path, values, {name: file.mapped() for name, file in columns.items()})
+
+
+def _flat(path: Path, vectors: Any, name: str) -> NDArray[Any]:
+    """The numbers of lists of numbers; a missing one is NaN, if the column's type has it."""
+    flat = vectors.flatten()
+    if flat.null_count and flat.type.to_pandas_dtype()().dtype.kind != "f":
+        raise DataError(f"{path}: vectors of column {name} lack {flat.null_count} numbers")
+    numbers: NDArray[Any] = flat.to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def _is_list(kind: Any) -> bool:
@@ -236,14 +266,22 @@ def _clip_retrieval(path: Path, column: str | None, labels: str | None) -> Vecto
     if metadata and metadata.keys() != files.keys():
         odd = ", ".join(map(str, sorted(metadata.keys() ^ files.keys())))
         raise DataError(f"{path}: {part} and metadata have files of different numbers ({odd} in one only)")
-    values = {number: np.load(file, allow_pickle=False) for number, file in files.items()}
+    values = {number: np.load(file, "r", allow_pickle=False) for number, file in files.items()}
     tables = {number: _parquet_columns(file) for number, file in metadata.items()}
     for number, table in tables.items():
         if any(len(cells) != len(values[number]) for cells in table.values()):
             raise DataError(f"{files[number]} and {metadata[number]} have different numbers of rows")
     shared = set[str].intersection(*map(set, tables.values())) if tables else set()
-    columns = {name: [cell for table in tables.values() for cell in table[name]] for name in sorted(shared)}
-    return VectorFile(path, np.concatenate([*values.values()]), columns)
+    columns = {name: joined([table[name] for table in tables.values()]) for name in sorted(shared)}
+    return VectorFile(path, _joined(path / part, [*values.values()]), columns)
+
+
+def _joined(path: Path, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The rows of several arrays, which may be mapped from their files."""
+    if not arrays or any(array.ndim != 2 for array in arrays):
+        raise DataError(f"{path}: expected files of vectors, NAME_0.npy, NAME_1.npy, …")
+    shape = sum(map(len, arrays)), arrays[0].shape[1]
+    return np.concatenate(arrays, out=new_array(shape, np.result_type(*arrays)))
 
 
 def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
@@ -252,17 +290,21 @@ def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
     return dict(sorted(files.items()))
 
 
-def _parquet_columns(path: Path) -> dict[str, list[str]]:
+def _parquet_columns(path: Path) -> dict[str, Texts]:
     _imported("pyarrow", path, "parquet")
     from pyarrow import parquet
 
-    table = parquet.read_table(path, partitioning=None)
-    return _texts(table, table.column_names)
+    with parquet.ParquetFile(path) as file:
+        columns = {name: TextFile() for name in file.schema_arrow.names}
+        for batch in file.iter_batches(BATCH_ROWS):
+            for name, texts in columns.items():
+                texts.extend(_texts(batch, name))
+    return {name: texts.mapped() for name, texts in columns.items()}
 
 
-def _texts(table: Any, names: Sequence[str]) -> dict[str, list[str]]:
-    """Columns of an Arrow table as texts; empty cells as ""."""
-    return {name: ["" if cell is None else str(cell) for cell in table[name].to_pylist()] for name in names}
+def _texts(batch: Any, name: str) -> Iterator[str]:
+    """A column of an Arrow table as texts; empty cells as ""."""
+    return ("" if cell is None else str(cell) for cell in batch[name].to_pylist())
 
 
 # --------------------------------------------------------------------------------------- with labels

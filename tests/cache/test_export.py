@@ -8,10 +8,12 @@ import pytest
 from safetensors import safe_open
 
 from encode_once.cache import DataError, Store, Table, UsageError, content_key, describe
+from encode_once.cache import export as export_module
 from encode_once.cache.export import export, select
 from encode_once.cache.feature import Feature
 from encode_once.cache.format import part as parts_module
 from encode_once.cache.keys import pack
+from encode_once.cache.packed_columns import PackedColumn
 from encode_once.cache.table import LabelSet
 
 ROWS = 30
@@ -78,6 +80,27 @@ def test_parquet(store, tmp_path):
         assert read["key"] == [KEYS[row].tobytes().hex() for row in ORDER]
         vectors = [np.array(vector, np.float16).tolist() for vector in read["vector"]]
         assert vectors == [expected[row] for row in ORDER]
+
+
+@pytest.mark.parametrize("kind", ["npy", "parquet", "safetensors"])
+@pytest.mark.parametrize("name", ["e/dense", "e/ragged"])
+def test_a_few_rows_are_in_memory_at_a_time(store, tmp_path, monkeypatch, kind, name):
+    asked, block = [], Feature.block
+    monkeypatch.setattr(
+        Feature, "block", lambda feature, rows: (asked.append(len(rows)), block(feature, rows))[1]
+    )
+    selection = select(store.feature(name), store.table())
+    export(selection, kind, tmp_path / "x")
+    assert max(asked) < 10
+    assert isinstance(selection.ids, PackedColumn)
+    assert isinstance(select(store.feature(name), None).ids, PackedColumn)
+
+
+def test_more_names_than_safetensors_can_hold_are_refused(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_module, "MOST_HEADER", 100)
+    with pytest.raises(DataError, match=r"room for 100 bytes of names.*--to npy or parquet"):
+        export(select(store.feature("e/dense"), None), "safetensors", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(("name", "expected"), [("e/dense", DENSE.tolist()), ("e/ragged", sequences())])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encode_once.cache import StoreError, large_arrays
-from encode_once.cache.large_arrays import concatenated, new_array, rows_where
+from encode_once.cache.large_arrays import concatenated, gathered, new_array, rows_where
 
 
 @pytest.mark.parametrize("most", [0, 1 << 20])
@@ -21,6 +21,8 @@ def test_arrays_in_files_are_like_those_in_memory(most, parts, block):
         patch.setattr(large_arrays, "BLOCK", block)
         whole = concatenated(arrays)
         assert whole.tolist() == [*chain(*parts)]
+        backwards = np.arange(len(whole))[::-1]
+        assert gathered(whole, backwards).tolist() == whole[::-1].tolist()
         assert rows_where(whole).tolist() == np.flatnonzero([*chain(*parts)]).tolist()
 
 

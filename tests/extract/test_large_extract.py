@@ -1,5 +1,8 @@
 """`extract` of a table that is read in pieces: the same store, with bounded memory."""
 
+import itertools
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +10,9 @@ import pytest
 
 from encode_once.cache import Shard, Store, large_arrays
 from encode_once.cache.bench.peak_memory import with_peak_memory
-from encode_once.extract import encode
+from encode_once.cache.format.feature_writer import FeatureWriter
+from encode_once.cache.table_spool import TableSpool
+from encode_once.extract import encode, workers
 from encode_once.extract.readers import large_tables
 
 ENCODER = """
@@ -76,6 +81,47 @@ def test_a_table_in_pieces_gives_the_store_of_the_whole_one(letters, shards, tmp
     assert (again.encoded, again.present, again.failed) == (0, 40, 0)
     if shards == 1:
         assert vars(report.features[name]) == {"encoded": 40, "present": 0, "failed": 0}
+
+
+def killed_at(owner, name, call):
+    """Make a method kill its process at that call."""
+    calls, method = itertools.count(1), getattr(owner, name)
+
+    def killing(*args, **options):
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return method(*args, **options)
+
+    setattr(owner, name, killing)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("owner", "name", "call", "committed"),
+    [(TableSpool, "append", 3, 0), (FeatureWriter, "append", 1, 0), (FeatureWriter, "append", 3, 8)],
+)
+def test_after_a_kill_the_same_command_encodes_what_is_missing(
+    letters, owner, name, call, committed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(large_tables, "LARGE_BYTES", 0)
+    monkeypatch.setattr(large_tables, "PIECE_ROWS", 7)
+    monkeypatch.setattr(large_arrays, "BLOCK", 4)
+    monkeypatch.setattr(workers, "COMMIT_SECONDS", 0)
+    path, options = write(tmp_path / "train.csv", 40), {"progress": False, "batch_size": 4}
+    encode(path, [letters], "whole", **options)
+    pid = os.fork()
+    if pid == 0:
+        killed_at(owner, name, call)
+        encode(path, [letters], "store", **options)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    store, whole = Store("store"), Store("whole")
+    report = encode(path, [letters], store, **options).features[f"{letters}/counts"]
+    assert vars(report) == {"encoded": 40 - 2 * committed, "present": 2 * committed, "failed": 0}
+    feature, keys = store.feature(f"{letters}/counts"), store.table().keys("caption")
+    assert sum(part.rows for part in feature.parts) == 20, "each caption has one vector"
+    assert np.array_equal(feature.read(keys), whole.feature(feature.name).read(keys))
+    assert store.table().has_rows_of(whole.table())
 
 
 def _extracted(path, letters):

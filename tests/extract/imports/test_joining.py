@@ -7,12 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encode_once.cache import DataError, Table, UsageError, content_key
+from encode_once.cache import DataError, Table, UsageError, content_key, large_arrays
 from encode_once.cache.keys import pack
 from encode_once.extract.imports.joining import join
 from encode_once.extract.imports.vector_files import VectorFile
 
 FILE = Path("vectors.npy")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_blocks():
+    """Names are looked up by a few rows at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(large_arrays, "BLOCK", 2)
+        yield
 
 
 def table(ids, images=None, split="train", source="/d/train.csv"):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import mmap
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ from safetensors.numpy import save_file
 from scipy import sparse
 from sklearn.datasets import dump_svmlight_file
 
-from encode_once.cache import DataError, UsageError
+from encode_once.cache import DataError, UsageError, large_arrays
+from encode_once.extract.imports import vector_files
 from encode_once.extract.imports.vector_files import read_vectors, with_ids
 
 ROWS, WIDTH = 7, 3
@@ -105,6 +107,30 @@ def test_numbers_and_names_come_back(name, tmp_path):
     np.testing.assert_allclose(file.values, VECTORS, rtol=tolerance, atol=tolerance)
     assert IDS in list(file.columns.values())
     assert file.labels is None
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "y.parquet", "z.parquet", "x.feather", "x.arrow", "x.lance"])
+def test_a_few_rows_of_an_arrow_table_are_in_memory_at_a_time(name, tmp_path, monkeypatch):
+    sizes, texts = [], vector_files._texts
+    monkeypatch.setattr(vector_files, "BATCH_ROWS", 2)
+    monkeypatch.setattr(large_arrays, "IN_MEMORY", 0)
+    monkeypatch.setattr(
+        vector_files, "_texts", lambda batch, column: (sizes.append(len(batch)), texts(batch, column))[1]
+    )
+    test_numbers_and_names_come_back(name, tmp_path)
+    assert (max(sizes), sum(sizes)) == (2, ROWS)
+    values = read_vectors(tmp_path / name).values
+    assert isinstance(values.base.base.obj, mmap.mmap), "the vectors are in a temporary file"
+
+
+def test_parts_of_different_types_are_joined_without_loss(tmp_path):
+    (tmp_path / "img_emb").mkdir()
+    np.save(tmp_path / "img_emb" / "img_emb_0.npy", VECTORS[:3].astype(np.float16))
+    np.save(tmp_path / "img_emb" / "img_emb_1.npy", VECTORS[3:])
+    np.testing.assert_array_equal(read_vectors(tmp_path).values[3:], VECTORS[3:])
+    np.save(tmp_path / "img_emb" / "img_emb_1.npy", VECTORS[3:, :1])
+    with pytest.raises(DataError, match="match exactly"):
+        read_vectors(tmp_path)
 
 
 def test_the_other_part_of_a_clip_retrieval_folder(tmp_path):
@@ -279,6 +305,7 @@ def test_blank_lines_of_libsvm_are_counted(tmp_path):
         (lambda p: (p / "x.parquet").write_bytes(b"PAR1"), "x.parquet: "),
         (lambda p: pa.parquet.write_table(pa.table({"v": [[1.0], [1.0, 2.0]]}), p / "x.parquet"), "lengths"),
         (lambda p: pa.parquet.write_table(pa.table({"v": [[1.0], None]}), p / "x.parquet"), "1 rows of"),
+        (lambda p: pa.parquet.write_table(pa.table({"v": [[1], [None]]}), p / "x.parquet"), "lack 1 numbers"),
         (lambda p: (p / "x").mkdir(), "img_emb/ or text_emb/"),
         (lambda p: (p / "x.svm.gz").write_bytes(gzip.compress(b"1 1:2\n")[:-9] + b"damaged.."), "x.svm.gz"),
     ],
