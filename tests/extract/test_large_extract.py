@@ -39,7 +39,7 @@ class Letters(Tower):
     def encode(self, batch):
         return {"counts": np.array(batch, np.float32)}
 """
-SCALE_ROWS = 2_000_000
+SCALE_ROWS = 3_000_000  # read in pieces, as 150 MB are
 
 
 @pytest.fixture
