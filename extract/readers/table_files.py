@@ -207,13 +207,8 @@ def _object(path: Path, number: int, line: bytes | None) -> dict[str, Any]:
 
 
 def _open_parquet(path: Path, bad_rows: BadRows) -> RawTable:
-    pa = import_pyarrow(path)
-    schema = _parquet_file(path).schema_arrow
-    texts = [column.name for column in schema if pa.types.is_string(column.type)]
-    file = _parquet_file(path, read_dictionary=texts)  # a text that many rows share is in memory once
-    rows = file.metadata.num_rows
-    if is_too_sparse(rows, 1, path.stat().st_size):
-        raise DataError(f"{path}: declares {rows:,} rows, more than a file of its size has; get it again")
+    file, schema, texts = _with_texts_once(path)
+    rows = parquet_rows(path)
 
     def read(column: str, part: str = "") -> list[Any]:
         cells = file.read(columns=[f"{column}.{part}" if part else column])[column]
@@ -228,9 +223,11 @@ def parquet_rows(path: Path) -> int:
     """The number of rows of a parquet file.
 
     Raises:
-        DataError: the file is damaged, or pyarrow is missing.
+        DataError: the file is damaged, or too small for so many rows, or pyarrow is missing.
     """
     rows: int = _parquet_file(path).metadata.num_rows
+    if is_too_sparse(rows, 1, path.stat().st_size):
+        raise DataError(f"{path}: declares {rows:,} rows, more than a file of its size has; get it again")
     return rows
 
 
@@ -241,8 +238,8 @@ def parquet_in_pieces(path: Path, rows: int, size: int) -> Iterator[RawTable]:
         DataError: the file is damaged, or pyarrow is missing.
     """
     pa = import_pyarrow(path)
-    file = _parquet_file(path)
-    schema, metadata = file.schema_arrow, file.metadata
+    file, schema, texts = _with_texts_once(path)
+    metadata = file.metadata
     columns = []
     for column in schema:
         if pa.types.is_struct(column.type) and {"bytes", "path"} <= {part.name for part in column.type}:
@@ -263,16 +260,31 @@ def parquet_in_pieces(path: Path, rows: int, size: int) -> Iterator[RawTable]:
 
             def read(column: str, part: str = "", batch: Any = batch) -> list[Any]:
                 cells = batch[column].field(part) if part else batch[column]
+                if column in texts:
+                    cells = _expanded(path, column, pa.chunked_array([cells]))
                 return list(cells.to_pylist())
 
             yield _of_arrow(path, len(batch), schema, read, first)
             first += len(batch)
 
 
+def _with_texts_once(path: Path) -> tuple[Any, Any, list[str]]:
+    """An open parquet file, its schema, and its columns of texts, which are read as dictionaries.
+
+    So a text that many rows share is in memory once.
+    """
+    pa = import_pyarrow(path)
+    schema = _parquet_file(path).schema_arrow
+    texts = [column.name for column in schema if pa.types.is_string(column.type)]
+    return _parquet_file(path, read_dictionary=texts), schema, texts
+
+
 def _parquet_file(path: Path, **options: Any) -> Any:
     import_pyarrow(path)
     from pyarrow.parquet import ParquetFile
 
+    with file_errors(path):
+        check_regular(path)
     try:
         return ParquetFile(path, **options)
     except (OSError, ValueError) as error:

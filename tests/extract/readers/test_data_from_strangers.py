@@ -14,7 +14,7 @@ from encode_once.extract import encode
 from encode_once.extract.encoders.base import file_identity
 from encode_once.extract.errors import InputError, WeightsError
 from encode_once.extract.images import hashing
-from encode_once.extract.readers import Columns, read
+from encode_once.extract.readers import Columns, large_tables, read
 from tests.conftest import picture
 from tests.extract.readers.test_each_container import archive, error
 from tests.extract.readers.writers import Sample, coco, csv_folder, hugging_face
@@ -248,6 +248,14 @@ def test_small_files_that_would_take_much_memory_are_refused(tmp_path):
     columns = pa.table({"id": list(map(str, range(2000))), "text": texts})
     parquet.write_table(columns, tmp_path / "texts.parquet", store_schema=False)
     assert "the column 'text' repeats long texts, 2,000 MB in all" in error(tmp_path / "texts.parquet")
+
+
+def test_long_texts_that_many_rows_share_are_refused_in_pieces_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(large_tables, "LARGE_ROWS", 1000)
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int32()), ["x" * (1 << 20)])
+    columns = pa.table({"id": list(map(str, range(2000))), "text": texts})
+    parquet.write_table(columns, tmp_path / "texts.parquet", store_schema=False)
+    assert "the column 'text' repeats long texts" in error(tmp_path / "texts.parquet")
 
 
 def test_a_column_name_with_a_null_byte_is_refused(tmp_path):
