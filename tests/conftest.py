@@ -23,7 +23,7 @@ from encode_once.extract.encoders import glove
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The examples of `make test` are always the same, and few; `make numerical-tests` takes as many as the tests
 # ask for, and `make fuzz-tests` draws others and prints their seed.
-settings.register_profile("few", derandomize=True, deadline=None, max_examples=40)
+settings.register_profile("few", derandomize=True, deadline=None, max_examples=30)
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("fresh", print_blob=True, deadline=None)
 settings.load_profile("few")

@@ -56,7 +56,10 @@ OPTIONAL = ("duckdb", "faiss", "lance", "polars", "usearch")
 SLOW_PAGES = {
     "benchmarks.md",
     "deploy.md",
+    "encoders.md",
+    "evaluation.md",
     "experiments.md",
+    "extending.md",
     "object-stores.md",
     "services.md",
     "thresholds.md",

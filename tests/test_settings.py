@@ -215,7 +215,7 @@ def test_a_found_file_may_set_no_option_of_text_that_is_not_listed(program):
         for name, option in options(command).items()
         if name not in harmless and not settings._is_harmless(name, option)
     }
-    assert refused == {"weights", "trust", "track", "file", "size", "results", "allow-urls"}
+    assert refused == {"weights", "trust", "track", "file", "size", "results", "results-table", "allow-urls"}
 
 
 def test_a_file_is_looked_for_in_the_working_folder_only(program, tmp_path, monkeypatch):

@@ -85,7 +85,7 @@ def test_all_commands_judge_a_name_alike(tmp_path, monkeypatch):
     for name, message in (
         ("minilm@whole", "minilm has no views"),
         ("efficientnet-lite0@whol", "did you mean 'whole'?"),
-        ("efficientnet-lite@whole", "did you mean 'efficientnet-lite0'?"),
+        ("efficientnet-lit0@whole", "did you mean 'efficientnet-lite0'"),
     ):
         for words in (
             ["encoders", name],

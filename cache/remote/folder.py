@@ -250,7 +250,7 @@ def version_of(info: Mapping[str, Any]) -> str | int:
     for name in TIMES:
         moment = info.get(name)
         if isinstance(moment, datetime):
-            return int(moment.timestamp() * 1e6) * 1000
+            moment = moment.timestamp()
         if isinstance(moment, int | float):
-            return int(moment * 1e9)
+            return round(moment * 1e6) * 1000  # a float of seconds has no nanoseconds
     return 0

@@ -154,10 +154,10 @@ def test_other_options_rows_or_labels_are_fitted_again(filled, folder, fits):
 def test_a_trial_that_fails_is_a_row_with_its_error_and_the_others_go_on(filled, folder, monkeypatch):
     store, choose = filled(), KNN._choose
 
-    def failing(head, *arguments):
+    def failing(head, *arguments, **options):
         if head.ks == [6]:
             raise TypeError("six\nlines")
-        choose(head, *arguments)
+        choose(head, *arguments, **options)
 
     monkeypatch.setattr(KNN, "_choose", failing)
     grid = {"knn": {"metric": ["cosine", "chebyshev"], "ks": [[5], [6]]}}
