@@ -42,7 +42,7 @@ NOT_RUN = {
     "bench heads --data": "published data sets",
     r"docs/notebook\.py": "tests/test_notebook.py runs it",
     r"coco19-9k|table\.toml|runs/table": "nine thousand photographs",
-    r"multilabel/|published\.toml|runs/published": "published data sets",
+    r"multilabel/|published\.toml|runs/published|--features delicious": "published data sets",
     "--prevalence": "it takes 50 rows; tests/test_cli.py has them",
     "price_list|products-store": "a thousand pictures; tests/test_price_list.py has fewer",
 }
