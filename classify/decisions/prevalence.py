@@ -18,7 +18,7 @@ but for its shrinkage: so these rows themselves have no shift.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtrc  # scipy.stats takes a second to import
 
 from encode_once.classify.arrays import FloatArray, Probabilities
 
@@ -42,7 +42,7 @@ def estimate(probabilities: Probabilities, before: FloatArray) -> PrevalenceShif
         slope = ((present - absent) / (after * present + (1 - after) * absent)).sum(axis=0)
         low, high = np.where(slope > 0, after, low), np.where(slope > 0, high, after)
     ratio = 2 * np.log(after * present + (1 - after) * absent).sum(axis=0)  # of `before` it is 0
-    return PrevalenceShift(before, np.where(chi2.sf(ratio, 1) < LEVEL / len(before), after, before))
+    return PrevalenceShift(before, np.where(chdtrc(1, ratio) < LEVEL / len(before), after, before))
 
 
 def corrected(probabilities: Probabilities, shift: PrevalenceShift) -> Probabilities:
