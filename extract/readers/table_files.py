@@ -208,7 +208,7 @@ def _object(path: Path, number: int, line: bytes | None) -> dict[str, Any]:
 
 def _open_parquet(path: Path, bad_rows: BadRows) -> RawTable:
     file, schema, texts = _with_texts_once(path)
-    rows = parquet_rows(path)
+    rows = file.metadata.num_rows
 
     def read(column: str, part: str = "") -> list[Any]:
         cells = file.read(columns=[f"{column}.{part}" if part else column])[column]
@@ -226,8 +226,6 @@ def parquet_rows(path: Path) -> int:
         DataError: the file is damaged, or too small for so many rows, or pyarrow is missing.
     """
     rows: int = _parquet_file(path).metadata.num_rows
-    if is_too_sparse(rows, 1, path.stat().st_size):
-        raise DataError(f"{path}: declares {rows:,} rows, more than a file of its size has; get it again")
     return rows
 
 
@@ -286,9 +284,12 @@ def _parquet_file(path: Path, **options: Any) -> Any:
     with file_errors(path):
         check_regular(path)
     try:
-        return ParquetFile(path, **options)
+        file = ParquetFile(path, **options)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a parquet file, or damaged ({brief(error)}); get it again") from error
+    if is_too_sparse(rows := file.metadata.num_rows, 1, path.stat().st_size):
+        raise DataError(f"{path}: declares {rows:,} rows, more than a file of its size has; get it again")
+    return file
 
 
 def _expanded(path: Path, column: str, cells: Any) -> Any:

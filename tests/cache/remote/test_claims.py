@@ -70,8 +70,11 @@ def test_a_dead_claim_is_taken_once_it_has_not_changed_for_long_enough_whatever_
 
 def test_a_dead_claim_of_the_same_local_copy_is_taken_at_once(folder, monkeypatch):
     dies(folder, monkeypatch)
+    dead = latest(folder)
+    monkeypatch.setattr(claims, "_watched", lambda *arguments: pytest.fail("the dead claim is watched"))
     with claimed(folder, "shard", "other copy", "it"):
-        pass
+        assert latest(folder)["copy"] == dead["copy"]
+        assert latest(folder)["claimant"] != dead["claimant"]
 
 
 def test_who_was_paused_learns_that_the_claim_is_lost(folder, monkeypatch):
