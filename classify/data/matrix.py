@@ -87,6 +87,11 @@ def chunks(n: int, d: int = 1) -> Iterator[slice]:
     return (slice(start, start + rows) for start in range(0, max(n, 1), rows))
 
 
+def sample(n: int, most: int) -> RowIndex:
+    """Rows of n drawn at random, the same each time, in order; all of them if they are at most `most`."""
+    return np.sort(np.random.default_rng(0).choice(n, most, replace=False)) if n > most else np.arange(n)
+
+
 def column_order(X: MatrixLike | PartialLabels, shapes: Sequence[tuple[int, int]] | None = None) -> IntArray:
     """An order of the columns (d,) of X (n, d) that depends on their numbers, not on where they stand.
 

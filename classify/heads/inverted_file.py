@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from encode_once.cache.errors import UsageError
 from encode_once.classify.arrays import IntArray, State, Vectors
-from encode_once.classify.data.matrix import chunks
+from encode_once.classify.data.matrix import chunks, sample
 from encode_once.classify.heads.nearest import ExactSearch, Nearest
 
 EXTRA = "pip install 'encode-once[faiss]'"
@@ -81,11 +81,10 @@ class InvertedFile:
         """Cells by k-means of a sample of the rows (n, d), the same each time."""
         n, d = rows.shape
         count = max(1, min(int(2 * np.sqrt(n)), n // ROWS_PER_CELL))
-        sample = np.sort(np.random.default_rng(0).choice(n, min(n, count * ROWS_PER_CELL), replace=False))
         kmeans = load_faiss().Kmeans(
             d, count, niter=ITERATIONS, seed=0, min_points_per_centroid=1, max_points_per_centroid=n
         )
-        kmeans.train(rows[sample].astype(np.float32))
+        kmeans.train(rows[sample(n, count * ROWS_PER_CELL)].astype(np.float32))
         return cls(rows, kmeans.centroids, _assigned(rows, kmeans.centroids))
 
     @classmethod

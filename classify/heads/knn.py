@@ -28,7 +28,7 @@ from encode_once.classify.arrays import (
     Vectors,
     as_partial_labels,
 )
-from encode_once.classify.data.matrix import MatrixLike, RowView, chunks
+from encode_once.classify.data.matrix import MatrixLike, RowView, chunks, sample
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads import inverted_file
 from encode_once.classify.heads.base import Head
@@ -146,7 +146,7 @@ class KNN(Head, Estimator):
 
     def _store(self, X: MatrixLike, Y: PartialLabels) -> None:
         if self.rows is not None and self.rows < len(X):
-            drawn = np.sort(np.random.default_rng(0).choice(len(X), self.rows, replace=False))
+            drawn = sample(len(X), self.rows)
             X, Y = RowView(X, drawn), Y[drawn]
         # In the order of a loaded state, whose sums are rounded alike.
         self.rows_ = np.empty(X.shape, np.float16)
@@ -164,8 +164,7 @@ class KNN(Head, Estimator):
     def _learn_index(self, X: MatrixLike, k: int) -> None:
         """Index the rows; search as many cells as find the k nearest of a sample of the rows X."""
         index = InvertedFile.learned(self.rows_)
-        sample = np.sort(np.random.default_rng(0).choice(len(X), min(SAMPLE, len(X)), replace=False))
-        index.choose_probes(self._comparable(X[sample]), k)
+        index.choose_probes(self._comparable(X[sample(len(X), SAMPLE)]), k)
         if index.recall < POOR:
             self.warnings_ = [f"head knn {index} and no more: --set index=exact compares all rows"]
         self._inverted = index

@@ -15,12 +15,11 @@ from encode_once.classify.arrays import (
     UNKNOWN,
     FloatArray,
     PartialLabels,
-    RowIndex,
     Scores,
     as_partial_labels,
 )
 from encode_once.classify.data.labels import MULTI, SINGLE, TASKS, require_one_label
-from encode_once.classify.data.matrix import MatrixLike, chunks, is_large
+from encode_once.classify.data.matrix import MatrixLike, chunks, is_large, sample
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import require_finite
@@ -132,7 +131,8 @@ class Linear(Head, Estimator):
 
         C is the variance of a prior of the weights: the best one hardly depends on the number of rows.
         """
-        train, validation = _sample(X_train), _sample(X_val)
+        size = _sample_size(X.shape[1])
+        train, validation = sample(len(X_train), size), sample(len(X_val), size)
         problem = self._problem(X_train[train], Y_train[train])
         C, layer, _ = self._choose_with(problem, X_val[validation], Y_val[validation])
         assert isinstance(problem.axes, Tensor)
@@ -350,12 +350,6 @@ class _Problem:
 def _sample_size(d: int) -> int:
     """Rows by which to choose C, and the axes, of so many columns; these take four rows each."""
     return max(SAMPLE // d, 4 * d)
-
-
-def _sample(X: MatrixLike) -> RowIndex:
-    """Rows of X drawn at random, in order; all of them if they are few."""
-    n, size = len(X), _sample_size(X.shape[1])
-    return np.sort(np.random.default_rng(0).choice(n, size, replace=False)) if n > size else np.arange(n)
 
 
 def _transposed_times(T: Tensor | SparseRows, G: Tensor) -> Tensor:
