@@ -1,3 +1,4 @@
+import atexit
 import csv
 import gc
 import os
@@ -64,8 +65,7 @@ def pytest_collection():
         gc.enable()
 
 
-def pytest_unconfigure():
-    gc.unfreeze()  # else libraries report what they take for leaks
+atexit.register(gc.unfreeze)  # else libraries report what they take for leaks
 
 
 def pytest_addoption(parser):

@@ -16,6 +16,7 @@ from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.retune import evaluate_kept
 from tests.conftest import vectors_file
 
+pytestmark = pytest.mark.usefixtures("fit_once")
 NAMES = ["dog", "cat", "bird"]
 
 

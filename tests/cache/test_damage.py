@@ -133,11 +133,11 @@ def test_a_flipped_byte_gives_no_wrong_row(copy, stride):
     assert detected > 500 / stride
 
 
-def test_verify_sees_every_flipped_byte_of_parts_and_tables(copy):
+def test_verify_sees_every_flipped_byte_of_parts_and_tables(copy, stride):
     rng = np.random.default_rng(1)
     for file in [*copy.rglob("*.h5")]:
         original = file.read_bytes()
-        for at in rng.integers(STAMP_BYTES, len(original), 60).tolist():
+        for at in rng.integers(STAMP_BYTES, len(original), 60).tolist()[::stride]:
             flip(file, at, int(rng.integers(1, 256)))
             assert verify(Store(copy)) != [], f"{file} at {at}"
             file.write_bytes(original)

@@ -9,6 +9,9 @@ from encode_once.cache import Store, StoreError, describe
 from encode_once.cache.maintenance import compact, drop_unreferenced, repair, verify
 from encode_once.cache.merge import merge
 from tests.cache.rows import KEYS, SPEC, VALUES, fill, save_table
+from tests.classify.conftest import filled
+
+__all__ = ["filled"]
 
 
 @pytest.fixture
@@ -149,16 +152,15 @@ def test_the_inventory_is_not_written_through_a_link(store, tmp_path):
     assert any("symbolic link" in line for line in verify(Store(store.path)))
 
 
-def test_fit_and_sweep_warn_of_lost_features(folder, run, tmp_path):
-    folder(24)
-    run("extract", "--encoder", "glove-50", "--data", "input")
-    run("extract", "--encoder", "efficientnet-lite0", "--data", "input")
+@pytest.mark.usefixtures("fit_once")
+def test_fit_and_sweep_warn_of_lost_features(filled, run, tmp_path):
+    filled(40)
     assert "has no spec.json" not in run("fit", "--head", "linear", "--run", "a").stderr
-    shutil.rmtree("store/features/glove-50")
+    shutil.rmtree("store/features/e/text")
     result = run("fit", "--head", "linear", "--run", "b")
-    assert "glove-50/mean has no spec.json" in result.stderr
-    assert "on efficientnet-lite0/pooled" in result.stderr
+    assert "e/text has no spec.json" in result.stderr
+    assert "on e/image" in result.stderr
     warnings = json.loads((tmp_path / "b/run.json").read_text())["warnings"]
-    assert any("glove-50/mean" in line for line in warnings)
+    assert any("e/text" in line for line in warnings)
     result = run("sweep", "--head", "linear", "--folder", "s")
-    assert result.stderr.count("warning: store/features/glove-50/mean has no spec.json") == 1
+    assert result.stderr.count("warning: store/features/e/text has no spec.json") == 1

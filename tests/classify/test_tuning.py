@@ -11,6 +11,8 @@ from encode_once.classify import DecisionSpec, fit, load_run, tune
 from encode_once.classify.runs.retune import evaluate_kept, retune
 from encode_once.classify.spec import ARGMAX
 
+pytestmark = pytest.mark.usefixtures("fit_once")
+
 
 @pytest.fixture
 def fitted(filled, tmp_path):

@@ -12,6 +12,7 @@ from encode_once.classify.audit import cross_split
 from encode_once.classify.audit.audit import MIN_POSITIVES, audit
 from encode_once.classify.audit.findings import KINDS, summary, write
 
+pytestmark = pytest.mark.usefixtures("fit_once")
 CLASSES = ["cat", "dog"]
 DETERMINISTIC = {"leak", "duplicate", "near-duplicate"}
 

@@ -93,10 +93,11 @@ def test_a_peer_labels_test_rows_after_a_fit_on_all_train_rows_and_is_tuned_on_r
     assert_same_as_scikit_learn(row, Y[race.eval], predictions, "micro thresholds")
 
 
-def test_heads_and_peers_have_the_same_rows(data, here, tmp_path):
-    run(data, ["knn", "sklearn-mlp"], tmp_path)
+def test_heads_and_peers_have_the_same_rows(data, here, tmp_path, monkeypatch):
+    monkeypatch.setattr(peers, "TREES", 10)
+    run(data, ["knn", "sklearn-forest"], tmp_path)
     ours, theirs = (
-        np.load(Results(tmp_path).scores_path("tiny", name, 0)) for name in ("knn", "sklearn-mlp")
+        np.load(Results(tmp_path).scores_path("tiny", name, 0)) for name in ("knn", "sklearn-forest")
     )
     assert np.array_equal(ours["labels"], theirs["labels"])
     assert sorted(map(tuple, ours["validation_labels"])) == sorted(map(tuple, theirs["validation_labels"]))
@@ -124,6 +125,7 @@ def test_every_installed_peer_learns(name, monkeypatch):
     assert labels[:, 3].mean() < 0.05
 
 
+@pytest.mark.usefixtures("fit_once")
 def test_a_second_call_continues_where_the_first_stopped(data, here, tmp_path):
     assert len(run(data, ["knn"], tmp_path)) == 1
     rows = run(data, ["knn", "linear"], tmp_path, seeds=2)
@@ -237,6 +239,7 @@ def test_rules_are_compared_by_how_far_they_are_from_the_best(measured):
         assert row["worst"] == max(row[average] for average in AVERAGES)
 
 
+@pytest.mark.usefixtures("fit_once")
 def test_the_command_measures_and_prints_tables(data, here, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["bench", "heads", "--store", data.store, "--split", "part", "--features", "e/image"]

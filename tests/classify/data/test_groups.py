@@ -115,6 +115,7 @@ def by_fours(store):
     return store
 
 
+@pytest.mark.usefixtures("fit_once")
 def test_a_run_stores_the_groups_of_its_eval_rows(doubled, tmp_path):
     fit(doubled(), "linear", split="kfold:4", run=tmp_path / "content")
     assert together(load_run(tmp_path / "content").eval.groups) == PAIRS
@@ -125,6 +126,7 @@ def test_a_run_stores_the_groups_of_its_eval_rows(doubled, tmp_path):
     assert together(kept) == np.arange(200).reshape(50, 4).tolist()
 
 
+@pytest.mark.usefixtures("fit_once")
 def test_other_data_is_grouped_like_the_run_or_else_by_content_with_a_warning(doubled, tmp_path):
     store = by_fours(doubled())
     (table,) = store.tables()
@@ -141,6 +143,7 @@ def test_other_data_is_grouped_like_the_run_or_else_by_content_with_a_warning(do
     assert "nothing for --groups by" in warnings[-1]
 
 
+@pytest.mark.usefixtures("fit_once")
 def test_a_split_that_divides_duplicates_causes_a_warning(doubled, tmp_path):
     store = doubled()
     run, metrics = fit(store, "linear", split="tail:300", run=tmp_path / "run")
@@ -149,6 +152,7 @@ def test_a_split_that_divides_duplicates_causes_a_warning(doubled, tmp_path):
     assert load_run(run.path).record.warnings == []
 
 
+@pytest.mark.usefixtures("fit_once")
 def test_the_groups_are_part_of_the_identity_of_a_run(doubled, tmp_path):
     store = doubled()
     specs = ("content", "none", "part", "e/image:0.9", "e/text:0.9")

@@ -142,7 +142,8 @@ def test_heads_learn_the_same_from_lazy_rows_as_from_an_array(monkeypatch, head,
 @pytest.mark.parametrize("head", OPTIONS)
 @pytest.mark.parametrize("split", ["stratified:0.1", "kfold:2"])
 def test_no_more_rows_are_read_at_a_time_from_a_larger_store(filled, tmp_path, monkeypatch, head, split):
-    monkeypatch.setattr("encode_once.classify.data.matrix.CHUNK", 64)
+    monkeypatch.setattr("encode_once.classify.data.matrix.CHUNK", 16)
+    monkeypatch.setattr("encode_once.classify.runs.head_fitter.FOLDS_UP_TO", 200)
     most = []
     take = Feature.take
 
@@ -151,7 +152,7 @@ def test_no_more_rows_are_read_at_a_time_from_a_larger_store(filled, tmp_path, m
         return take(self, rows)
 
     monkeypatch.setattr(Feature, "take", counted)
-    for n in (400, 3200):
+    for n in (100, 800):
         most.append(0)
         store = filled(n, name=f"store-{n}")
         (table,) = store.tables()
@@ -159,4 +160,4 @@ def test_no_more_rows_are_read_at_a_time_from_a_larger_store(filled, tmp_path, m
         predict(run, store, table)
         if split != "kfold:2":  # cross-validation has fitted on all rows
             evaluate(run, store, table)
-    assert most == [64, 64]
+    assert most == [16, 16]

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +9,7 @@ from encode_once.classify import fit
 from encode_once.classify.data.rows import match
 from encode_once.classify.runs.predict import evaluate
 
+pytestmark = pytest.mark.usefixtures("fit_once")
 LETTERS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=12)
 
 

@@ -14,6 +14,7 @@ from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.own_table import own_table
 from encode_once.classify.runs.predict import fitted_store
 
+pytestmark = pytest.mark.usefixtures("fit_once")
 IDS = [f"{i:03}" for i in range(12)]
 IMAGES = [f"/photos/p{i}.jpg" for i in range(12)]
 

@@ -58,7 +58,7 @@ def test_it_passes_the_checks_of_scikit_learn(name, objective):
     if objective == "macro" or name == "forest":  # whose probability of 0.5 is rounded to 0
         expected = expected | {"check_classifiers_train": NOT_HALF, "check_classifier_multioutput": NOT_HALF}
     results = check_estimator(
-        ThresholdedClassifier(estimator, objective=objective, cv=3),
+        ThresholdedClassifier(estimator, objective=objective, cv=2),
         expected_failed_checks=expected,
         on_skip=None,
     )
@@ -277,12 +277,12 @@ def test_the_seed_decides_the_folds(data):
 
 
 def test_searches_reach_the_estimator_and_the_rule(data):
-    X, Y = data
+    X, Y = (part[:200] for part in data)
     grid = {"objective": ["macro", "micro"], "estimator__estimator__C": [0.1, 1.0]}
-    search = GridSearchCV(ThresholdedClassifier(LOGISTIC, cv=3), grid, scoring="f1_macro", cv=3).fit(X, Y)
+    search = GridSearchCV(ThresholdedClassifier(LOGISTIC, cv=2), grid, scoring="f1_macro", cv=2).fit(X, Y)
     assert len(search.cv_results_["params"]) == 4
     assert search.best_params_["objective"] == "macro"
-    assert cross_val_predict(ThresholdedClassifier(LOGISTIC), X, Y, cv=3).shape == Y.shape
+    assert cross_val_predict(ThresholdedClassifier(LOGISTIC, cv=2), X, Y, cv=2).shape == Y.shape
 
 
 def test_frames_sparse_rows_and_sparse_labels_are_passed_on(data):

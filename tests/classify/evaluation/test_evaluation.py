@@ -5,6 +5,8 @@ import pytest
 from encode_once.classify import DecisionSpec, fit, retune
 from encode_once.classify.runs.retune import evaluate_kept
 
+pytestmark = pytest.mark.usefixtures("fit_once")
+
 
 @pytest.mark.parametrize("split", ["stratified:0.2", "kfold:2"])
 def test_a_frame_has_the_figures_of_each_class(filled, tmp_path, split):

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sklearn
 from sklearn.calibration import calibration_curve
-from torchmetrics.functional import classification as torchmetrics
 
 from encode_once.classify.evaluation.metrics import calibration_error, measure
 from tests.conftest import examples
@@ -193,6 +192,8 @@ def random_rows(n=300, c=5, seed=0):
 
 
 def test_metrics_equal_those_of_torchmetrics():
+    from torchmetrics.functional import classification as torchmetrics  # takes seconds to import
+
     labels, predictions, scores = random_rows()
     metrics = measured(labels, predictions, scores)
     truth, tensor, predicted = (torch.from_numpy(table) for table in (labels, scores, predictions))

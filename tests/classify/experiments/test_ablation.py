@@ -17,6 +17,7 @@ from encode_once.classify.experiments.tasks import run_all
 from encode_once.classify.heads.torch.losses import NAMES
 from encode_once.classify.spec import FitSpec
 
+pytestmark = pytest.mark.usefixtures("fit_once")
 QUICK = {"epochs": 2, "hidden": [16], "progress": False, "device": "cpu", "loss": "focal"}
 
 

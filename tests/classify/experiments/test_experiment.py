@@ -27,9 +27,11 @@ from encode_once.classify.experiments.processes import in_processes
 from encode_once.classify.experiments.tasks import Progress, Task, duration
 from encode_once.classify.experiments.toml_file import ExperimentFile, load_experiments
 from encode_once.classify.experiments.trial import Trial, TrialRunner
+from encode_once.classify.runs import head_fitter
 from encode_once.classify.spec import ARGMAX, FitSpec
 from encode_once.classify.systems.comparison import compare_systems
 
+pytestmark = pytest.mark.usefixtures("fit_once")
 ROOT = Path(__file__).parents[3]
 LEFT_OUT = "combinations left out, as later ones differ from them in the decision rule only"
 FOREST = "[heads.forest]\ntrees = [4]\njobs = [1]\n"
@@ -532,9 +534,10 @@ objective = "micro"
     ],
 )
 def test_the_last_rule_of_a_run_is_that_of_all_variants(
-    filled, fits, tmp_path, x, y, left_out, rules, fitted
+    filled, fits, monkeypatch, tmp_path, x, y, left_out, rules, fitted
 ):
     """Each run is fitted once, whichever of the other seeds the variants have."""
+    monkeypatch.setattr(head_fitter, "FOLDS_UP_TO", 400)
     store, path, lines = filled(), tmp_path / "r.toml", []
     text = "head = 'knn'" + VARIANTS.format(x=x, y=y)
     path.write_text(text.replace("{data}", store.tables()[0].source))

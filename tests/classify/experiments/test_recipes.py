@@ -25,6 +25,7 @@ from encode_once.classify.heads.stack import MEAN
 from encode_once.classify.heads.torch.scores import SCORES
 from encode_once.classify.heads.torch.training import OPTIMISERS, SCHEDULES
 
+pytestmark = pytest.mark.usefixtures("fit_once")
 DETECTORS = ("frcnn", "retinanet", "fcos", "ssd", "onnx:")
 SYSTEMS = """tfidf-linear glove-bilstm cnn-linear frcnn-linear frcnn-bilstm-concat frcnn-bilstm-bilinear
     resnext-bigru clip-mlp clip-knn clip-forest clip-image clip-text clip-captions mutan resnet-bilstm

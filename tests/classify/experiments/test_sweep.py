@@ -23,7 +23,9 @@ from encode_once.classify.experiments import commands, trial
 from encode_once.classify.experiments.experiment import KINDS, feature_sets, metric_of
 from encode_once.classify.heads.knn import KNN
 from encode_once.classify.heads.search_space import Range
+from encode_once.classify.runs import head_fitter
 
+pytestmark = pytest.mark.usefixtures("fit_once")
 ROOT = Path(__file__).parents[3]
 OF_GRU = {"epochs": [1], "hidden": [4], "progress": [False], "device": ["cpu"]}
 QUICK = {"mlp": {"epochs": [1], "hidden": [[8]], "progress": [False], "device": ["cpu"]}}
@@ -47,7 +49,8 @@ def fits(monkeypatch):
     return folders
 
 
-def test_each_row_is_a_separate_run_on_the_same_eval_rows(filled, folder, tmp_path):
+def test_each_row_is_a_separate_run_on_the_same_eval_rows(filled, folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(head_fitter, "FOLDS_UP_TO", 400)
     store = filled()
     rows = sweep(store, ["linear", "knn"], subsets=True, split="tail:100", decision="micro", folder=folder)
     sets = [["e/image"], ["e/text"], ["e/image", "e/text"]]

@@ -17,6 +17,7 @@ from encode_once.classify.runs.record import FittedFeature
 from tests.classify.report.samples import make_run, scored
 from tests.doc_pages import ROOT
 
+pytestmark = pytest.mark.usefixtures("fit_once")
 NO_KEY_BYTES = np.frombuffer(NO_KEY, np.uint8)
 
 

@@ -26,6 +26,7 @@ from encode_once.classify.runs.model_card import escaped, model_card
 from encode_once.classify.runs.retune import evaluate_kept
 from tests.classify.runs.reseal import reseal
 
+pytestmark = pytest.mark.usefixtures("fit_once")
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 

@@ -20,6 +20,7 @@ from encode_once.classify.spec import FitSpec
 from encode_once.cli import main
 from tests.classify.runs.reseal import reseal
 
+pytestmark = pytest.mark.usefixtures("fit_once")
 NEW = ("defaults", "origin", "table_keys")  # in run.json of later programs only
 
 

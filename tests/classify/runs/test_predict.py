@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from encode_once import extract
 from encode_once.cache import DataError, Failure, SpecMismatchError, Store, content_key
 from encode_once.cache.keys import pack
 from encode_once.classify import fit, load_run, retune
@@ -16,6 +15,8 @@ from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.runs.predict import check, differences, evaluate, predict
 from encode_once.cli import main
 from tests.classify.runs.labelling import label_file
+
+pytestmark = pytest.mark.usefixtures("fit_once")
 
 
 def record_failures(store, rows):
@@ -104,7 +105,9 @@ def test_a_store_with_another_feature_is_refused_with_the_difference(replaced):
 
 @pytest.mark.parametrize("words", [["evaluate", "--data"], ["predict", "--data"]])
 def test_it_is_refused_before_anything_is_encoded(replaced, tmp_path, monkeypatch, words):
-    monkeypatch.setattr(extract, "encode", lambda *_, **__: pytest.fail("something was encoded"))
+    monkeypatch.setattr(
+        "encode_once.deploy.encoding.encode", lambda *_, **__: pytest.fail("something was encoded")
+    )
     verb, *more = words
     result = CliRunner().invoke(main, [verb, str(replaced.path), *more, str(tmp_path)])
     assert result.exit_code == 1

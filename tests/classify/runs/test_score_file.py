@@ -14,6 +14,7 @@ from encode_once.classify.runs.predict import predict
 from encode_once.classify.runs.score_file import check_score_file, write_scores
 from tests.classify.runs.labelling import label_file
 
+pytestmark = pytest.mark.usefixtures("fit_once")
 READERS = {
     "csv": lambda path: pd.read_csv(path, dtype={"ImageID": str}),
     "jsonl": lambda path: pd.read_json(path, lines=True, dtype={"ImageID": str}, precise_float=True),

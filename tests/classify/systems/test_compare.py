@@ -14,6 +14,7 @@ from encode_once.classify.systems.formats import text
 from encode_once.classify.systems.picture import MARGIN, WIDTH, picture
 from tests.classify.systems.test_formats import tables_of
 
+pytestmark = pytest.mark.usefixtures("fit_once")
 SVG = "{http://www.w3.org/2000/svg}"
 
 

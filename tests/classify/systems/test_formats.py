@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from encode_once.classify import fit
 from encode_once.classify.systems.formats import COLUMNS, csv_text, latex, markdown, text
 from encode_once.classify.systems.page import diagram, page
 
+pytestmark = pytest.mark.usefixtures("fit_once")
 NAMES = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=12)
 
 

@@ -12,6 +12,8 @@ from encode_once.cache import DataError, Store
 from encode_once.classify import fit
 from encode_once.classify.systems.results import COLUMNS, recipe_rows, save
 
+pytestmark = pytest.mark.usefixtures("fit_once")
+
 
 def rows_of(path):
     with path.open(newline="") as file:
