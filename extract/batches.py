@@ -22,6 +22,7 @@ from PIL.Image import Image
 from encode_once.cache.names import FeatureName
 from encode_once.extract.encoders import check_reachable
 from encode_once.extract.encoders.base import Tower, torch_threads
+from encode_once.extract.encoders.batch_size import grown_batch, out_of_memory
 from encode_once.extract.encoders.precision import Examples, PrecisionRule, loaded
 from encode_once.extract.encoders.weights import quiet_downloads
 from encode_once.extract.errors import InputError
@@ -30,7 +31,6 @@ from encode_once.extract.images.decode import decode, reduction, to_rgb
 STORED = np.float16
 ON_GPU = 2  # batches at a time, each in a CUDA stream: one is computed while the next is copied
 FIRST_BATCH, LARGEST_BATCH = 32, 4096  # between which a GPU's batch size is looked for
-FASTER = 1.05  # as many inputs per second, at least, for a batch of twice the size
 AHEAD = 2  # batches submitted per worker, so that a slow batch does not block the others
 
 Row = NDArray[Any]  # (d,) or (length, d), as it is stored
@@ -152,7 +152,7 @@ class TowerRunner:
                 with self._slots.taken(), nullcontext() if alone else torch_threads(self._threads):
                     outputs = self.tower.encode([prepared[i] for i in batch])
             except Exception as error:
-                if not _out_of_memory(error) or len(batch) == 1:
+                if not out_of_memory(error) or len(batch) == 1:
                     raise
                 self.batch_size = min(self.batch_size, len(batch) // 2)
                 continue
@@ -190,33 +190,6 @@ def _stream(device: str) -> Callable[[], AbstractContextManager[Any]]:
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(device))  # in which the weights were copied
     return partial(torch.cuda.stream, stream)
-
-
-def grown_batch(seconds: Callable[[int], float], first: int, most: int) -> int:
-    """The batch size that encodes the most inputs per second: doubled until memory or speed stops it.
-
-    Args:
-        seconds: to encode a batch of that size; may raise torch.OutOfMemoryError.
-        first: the size to begin with; halved where that does not fit into memory.
-        most: the largest size.
-    """
-    size = best = max(1, min(first, most))
-    rate = 0.0
-    while size <= most:
-        try:
-            size_rate = size / seconds(size)
-        except Exception as error:
-            if not _out_of_memory(error) or size == 1:
-                raise
-            if rate:
-                break
-            size, most = size // 2, size // 2
-            continue
-        if size_rate < FASTER * rate:
-            break
-        best, rate = size, size_rate
-        size *= 2
-    return best
 
 
 Input = TypeVar("Input", bound=Openable)
@@ -294,9 +267,3 @@ def _as_stored(row: Any) -> Row | InputError:
     if not np.isfinite(values).all():
         return InputError("not-finite", f"its vector has values out of the range of {STORED.__name__}")
     return values
-
-
-def _out_of_memory(error: Exception) -> bool:
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError)

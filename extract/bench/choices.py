@@ -3,7 +3,6 @@
 Everything runs in one thread and is timed in processor time, so that other processes matter little.
 """
 
-import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -96,16 +95,22 @@ def _compared(name: str, weights: str | None, inputs: Sequence[Input]) -> dict[s
     towers |= {lowered.provenance()["backend"]: lowered for lowered in reduced}
     automatic.expected = MIN_INPUTS
     automatic, _ = loaded(automatic, "cpu", PrecisionRule(if_faster="used"), lambda: ready)
-    timed = inputs[: max(TIMED, exact.cpu_batch)]
-    runs: dict[str, Callable[[], Any]] = {
-        choice: partial(_encode, candidate, ready[: len(timed)]) for choice, candidate in towers.items()
+    chosen = automatic.provenance()["backend"]
+    towers[chosen] = automatic  # in batches of the size that it chose
+    timed = inputs[: max(TIMED, automatic.cpu_batch)]
+    runs = {
+        choice: (ready[: max(TIMED, candidate.cpu_batch)], partial(_encode, candidate))
+        for choice, candidate in towers.items()
     }
-    runs["here"] = lambda: _encode(automatic, [item.open().prepared(automatic) for item in timed])
-    runs["script"] = partial(_script(exact), [item.source for item in timed])
-    per_s = {run: len(timed) / seconds for run, seconds in _fastest(runs).items()}
+    runs["here"] = (
+        timed,
+        lambda items: _encode(automatic, [item.open().prepared(automatic) for item in items]),
+    )
+    script = _script(exact)
+    runs["script"] = timed, lambda items: script([item.source for item in items])
+    per_s = _rates(runs)
     cosines = {choice: least_cosine(exact, candidate, ready, 1) for choice, candidate in towers.items()}
     suffices = [choice for choice, value in cosines.items() if value >= LEAST_COSINE[REDUCED]]
-    chosen = automatic.provenance()["backend"]
     return {
         "choices": {choice: {"per_s": per_s[choice], "cosine": cosines[choice]} for choice in towers},
         "automatic": chosen,
@@ -120,17 +125,17 @@ def _encode(tower: Tower, ready: Sequence[Any]) -> None:
         tower.encode(ready[start : start + tower.cpu_batch])
 
 
-def _fastest(runs: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
-    """Processor seconds of each run; a run much slower than the first one only once."""
-    seconds = dict.fromkeys(runs, math.inf)
+def _rates(runs: Mapping[str, tuple[Sequence[Any], Callable[[Sequence[Any]], None]]]) -> dict[str, float]:
+    """Inputs per processor second of each function; one that is much slower than the first runs once."""
+    rates = dict.fromkeys(runs, 0.0)
     for _ in range(ROUNDS + 1):
-        for name, run in runs.items():
-            if math.inf > seconds[name] > 4 * seconds[next(iter(runs))]:
+        for name, (inputs, run) in runs.items():
+            if 0 < rates[name] < rates[next(iter(runs))] / 4:
                 continue
             started = time.thread_time()
-            run()
-            seconds[name] = min(seconds[name], time.thread_time() - started)
-    return seconds
+            run(inputs)
+            rates[name] = max(rates[name], len(inputs) / (time.thread_time() - started))
+    return rates
 
 
 def _script(tower: Tower) -> Callable[[Sequence[str]], None]:

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encode_once.extract import batches
-from encode_once.extract.batches import Slots, TowerRunner, grown_batch
+from encode_once.extract.batches import Slots, TowerRunner
+from encode_once.extract.encoders import batch_size as sizes
 from encode_once.extract.encoders.base import Tower
+from encode_once.extract.encoders.batch_size import grown_batch
 
 
 def device(memory=1000, fixed=1.0, per_input=0.1):
@@ -75,7 +77,7 @@ class CountingTower(Tower):
 @pytest.mark.parametrize(("batch_size", "largest"), [(None, 64), (7, 7)])
 def test_on_a_gpu_the_size_is_looked_for_unless_it_is_requested(monkeypatch, batch_size, largest):
     monkeypatch.setattr(batches, "_stream", lambda device: partial(contextmanager(lambda: (yield))))
-    monkeypatch.setattr(batches, "FASTER", 0.0)  # only memory stops it
+    monkeypatch.setattr(sizes, "FASTER", 0.0)  # only memory stops it
     runner = TowerRunner("e", CountingTower({"pooled": {}}), "file")
     runner.load("cuda:0", 2, batch_size, 1000, lambda: [1, 2, 3])
     assert runner.batch_size == largest
