@@ -41,6 +41,8 @@ REDUCED = "bfloat16"
 TIMED = 16  # inputs, or those of a batch
 ROUNDS = 3  # in which everything is timed in turn; the fastest counts
 
+Run = tuple[Sequence[Any], Callable[[Sequence[Any]], None]]  # inputs, and what encodes them
+
 
 def choices(
     data: str, names: Sequence[str], *, weights: Mapping[str, str] | None = None, images: int = EXAMPLES
@@ -98,7 +100,7 @@ def _compared(name: str, weights: str | None, inputs: Sequence[Input]) -> dict[s
     chosen = automatic.provenance()["backend"]
     towers[chosen] = automatic  # in batches of the size that it chose
     timed = inputs[: max(TIMED, automatic.cpu_batch)]
-    runs = {
+    runs: dict[str, Run] = {
         choice: (ready[: max(TIMED, candidate.cpu_batch)], partial(_encode, candidate))
         for choice, candidate in towers.items()
     }
@@ -125,7 +127,7 @@ def _encode(tower: Tower, ready: Sequence[Any]) -> None:
         tower.encode(ready[start : start + tower.cpu_batch])
 
 
-def _rates(runs: Mapping[str, tuple[Sequence[Any], Callable[[Sequence[Any]], None]]]) -> dict[str, float]:
+def _rates(runs: Mapping[str, Run]) -> dict[str, float]:
     """Inputs per processor second of each function; one that is much slower than the first runs once."""
     rates = dict.fromkeys(runs, 0.0)
     for _ in range(ROUNDS + 1):
