@@ -68,14 +68,39 @@ def pytest_collection():
 atexit.register(gc.unfreeze)  # else libraries report what they take for leaks
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks
+def pytest_collection_modifyitems(items):
+    """Tests that share what a fixture of their module writes run on one worker, which makes it once.
+
+    So do all tests that use `state_after`. The other tests go to whichever worker is free.
+    """
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            if "state_after" in item.fixturenames:
+                item.add_marker(pytest.mark.xdist_group("states"))
+            elif any(map(writes_for_many, item._fixtureinfo.name2fixturedefs.values())):
+                item.add_marker(pytest.mark.xdist_group(item.location[0]))
+
+
+def writes_for_many(definitions):
+    """Whether a fixture of a test module makes files that several tests use."""
+    used = definitions[-1]
+    return used.scope != "function" and used.baseid.endswith(".py") and "tmp_path_factory" in used.argnames
+
+
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=5, help="How often tests/crash kills a command.")
     parser.addoption("--thorough", action="store_true", help="Break every place, rather than every fourth.")
 
 
+def rounds(count):
+    """This many rounds over random problems, or fewer in proportion if the profile has less than 100."""
+    return max(5, count * settings().max_examples // 100)
+
+
 def examples(count):
     """Draw this many examples, or fewer in proportion if the profile has less than 100."""
-    return settings(max_examples=max(5, count * settings().max_examples // 100))
+    return settings(max_examples=rounds(count))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from encode_once.cache.errors import DataError, UsageError
 from encode_once.classify.bench.synthetic import synthetic_scores
 from encode_once.classify.decisions.exact import tune
 from encode_once.classify.decisions.objectives import NAMES, Objective
-from tests.conftest import examples
+from tests.conftest import examples, rounds
 
 AVERAGES = ["macro", "weighted", "micro", "samples"]
 BETAS = ["", "-f2", "-f0.5"]
@@ -209,7 +209,7 @@ def exact_f(labels, predictions, average, beta=1):
 @pytest.mark.parametrize("objective", NAMES)
 def test_numpy_and_torch_break_the_ties_of_many_small_problems_alike(objective):
     rng = np.random.default_rng(0)
-    for _ in range(60):
+    for _ in range(rounds(60)):
         shape, levels = rng.integers(1, [8, 5]), rng.integers(1, 5)
         scores, labels = rng.integers(0, levels + 1, shape) / levels, rng.random(shape) < rng.random()
         of_torch = tune(torch.from_numpy(scores), torch.from_numpy(labels), objective)
@@ -222,7 +222,7 @@ def test_numpy_and_torch_break_the_ties_of_many_small_problems_alike(objective):
 def test_of_equal_combinations_of_thresholds_the_one_that_predicts_fewest_is_taken(average, tensor, beta):
     """Compared with all combinations, by exact fractions; F-beta with weights of classes, too."""
     rng = np.random.default_rng(0)
-    for _ in range(30):
+    for _ in range(rounds(30)):
         shape, levels = rng.integers(1, [7, 4]), rng.integers(1, 4)
         scores, labels = rng.integers(0, levels + 1, shape) / levels, rng.random(shape) < rng.random()
         columns = [[column >= tried for tried in all_thresholds(column)] for column in scores.T]

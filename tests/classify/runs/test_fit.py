@@ -88,9 +88,10 @@ def test_tuning_on_the_eval_rows_is_stated_in_every_output(filled, tmp_path):
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
+@pytest.mark.usefixtures("fit_once")
 def test_a_loaded_run_scores_as_the_fitted_one(filled, tmp_path, head):
     store = filled()
-    run, _ = fit(store, head, validation="tenth", run=tmp_path / "run")
+    run, _ = fit(store, head, run=tmp_path / "run")
     (table,) = store.tables()
     scores, _ = predict(load_run(run.path), store, table)
     evaluated = [table.ids.index(row_id) for row_id in run.eval.ids]
@@ -111,11 +112,10 @@ def test_the_history_of_the_training_is_saved(filled, tmp_path, head, epochs_of)
     assert len(run.history) == len(rows)
 
 
+@pytest.mark.usefixtures("fit_once")
 def test_the_same_seed_gives_the_same_run(filled, tmp_path):
     store = filled()
-    first, second = (
-        fit(store, "mlp", validation="tenth", run=tmp_path / name, seed=3)[0] for name in ("a", "b")
-    )
+    first, second = (fit(store, "mlp", run=tmp_path / name, seed=3)[0] for name in ("a", "b"))
     np.testing.assert_array_equal(first.eval.scores, second.eval.scores)
 
 

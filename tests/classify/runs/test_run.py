@@ -21,6 +21,7 @@ from encode_once.classify.runs.checksums import CHECKSUMS
 from encode_once.classify.runs.reading import RunError
 from encode_once.classify.runs.run import CHECKED, WEIGHTS
 from tests.classify.runs.reseal import reseal
+from tests.conftest import shorten_fits
 
 HEAVY = {"torch", "sklearn", "lightgbm", "scipy.stats", "pandas"}
 
@@ -52,7 +53,9 @@ for words in {commands}:
 @pytest.fixture(scope="module", params=["linear", "mlp", "gbm", "forest"])
 def valid(request, store, tmp_path_factory):
     """A run's folder, which a test copies before it changes it."""
-    run, _ = fit(store, request.param, validation="tenth", run=tmp_path_factory.mktemp("valid") / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        shorten_fits(patch)
+        run, _ = fit(store, request.param, run=tmp_path_factory.mktemp("valid") / "run")
     return run.path
 
 
@@ -175,7 +178,8 @@ def test_a_run_is_replaced_only_with_overwrite(store, copy):
 @pytest.fixture(scope="module")
 def booster(store, tmp_path_factory):
     """The text of a booster, and the number of its columns."""
-    run, _ = fit(store, "gbm", run=tmp_path_factory.mktemp("booster") / "run", options={"rounds": 5})
+    folder = tmp_path_factory.mktemp("booster") / "run"
+    run, _ = fit(store, "gbm", validation="tenth", run=folder, options={"rounds": 5})
     arrays = load_file(run.path / "weights.safetensors")
     text = next(values for name, values in arrays.items() if "booster" in name)
     return text.tobytes().decode(), len(arrays["head|axes"])
