@@ -35,10 +35,11 @@ if TYPE_CHECKING:
         tune,
     )
     from encode_once.deploy import Predictions, Predictor, evaluate, predict
-    from encode_once.extract import Columns, EncoderTransformer, encode
+    from encode_once.extract import Columns, ComputeOptions, EncoderTransformer, ReadOptions, encode
 
 __all__ = [
     "Columns",
+    "ComputeOptions",
     "DatasetStore",
     "DecisionSpec",
     "EncoderTransformer",
@@ -47,6 +48,7 @@ __all__ = [
     "FitSpec",
     "Predictions",
     "Predictor",
+    "ReadOptions",
     "Run",
     "Samples",
     "Store",
@@ -69,7 +71,9 @@ _ROOMS = {  # the rest: classify
     "Store": "cache",
     "trust_code": "cache",
     "Columns": "extract",
+    "ComputeOptions": "extract",
     "EncoderTransformer": "extract",
+    "ReadOptions": "extract",
     "encode": "extract",
     "Predictions": "deploy",
     "Predictor": "deploy",

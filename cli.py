@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from encode_once.classify.report.summary import Summary
     from encode_once.classify.runs.run import Run
     from encode_once.extract.provider import Provider
+    from encode_once.extract.readers import ReadOptions
 
 
 WORDS = "encode_once.words"  # of the command line, in click's context
@@ -392,8 +393,8 @@ def _write_audit_page(
     from encode_once.classify.audit.page import Decision, corrections_files, page
     from encode_once.classify.pages.render import write
     from encode_once.classify.runs.predict import fitted_store
-    from encode_once.extract.corrections import read_corrections
     from encode_once.extract.images.thumbnail import thumbnail
+    from encode_once.extract.readers.corrections import read_corrections
 
     decided, errors = list[Decision](), list[str]()
     for path in corrections_files(fitted_store(run), own_table):
@@ -489,7 +490,7 @@ def recipe_list(sources: dict[str, Any], as_json: bool) -> None:
 def recipe_run(
     names: Sequence[str],
     sources: dict[str, Any],
-    inputs: dict[str, Any],
+    read: "ReadOptions",
     device: str,
     split: str | None,
     runs: Path,
@@ -517,7 +518,7 @@ def recipe_run(
 
     check(results, results_table)
     recipes = find(names, trust=trust, log=say)
-    runner, provider = _recipe_runner(recipes, **sources, trust=trust, device=device, **inputs)
+    runner, provider = _recipe_runner(recipes, **sources, trust=trust, device=device, read=read)
     if provider:
         warn(provider.read().warnings)
     ready = runner.prepare(recipes, lambda features: say(f"encoding {', '.join(features)}"))

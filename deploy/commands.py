@@ -241,7 +241,7 @@ def _allowing(encoding: "Encoding", photos: Sequence[str]) -> "Encoding":
     from encode_once.extract.remote.urls import is_remote
 
     urls = [photo for photo in photos if is_remote(photo)]
-    return replace(encoding, inputs={**encoding.inputs, "allow_urls": urls}) if urls else encoding
+    return replace(encoding, read=replace(encoding.read, allow_urls=urls)) if urls else encoding
 
 
 def _labelled(
@@ -381,6 +381,7 @@ def bench_predict(
     """
     from encode_once.classify import load_run
     from encode_once.deploy.bench.predicting import rates, text
+    from encode_once.extract import ComputeOptions
 
     files = weights_by_encoder([*load_run(run).record.encoders], weights)
     result = rates(
@@ -391,7 +392,7 @@ def bench_predict(
         weights=files,
         trust=trust,
         device=device,
-        backend=backend,
+        compute=ComputeOptions(backend=backend),
     )
     print_result(result, as_json, lambda: text(result))
 

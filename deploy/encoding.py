@@ -4,9 +4,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from encode_once.cache import Store, Table, UsageError, own_code
 from encode_once.cache.names import FeatureName
@@ -15,25 +14,13 @@ from encode_once.cache.views import without_view
 from encode_once.classify.runs import own_files
 from encode_once.classify.runs.predict import check
 from encode_once.classify.runs.run import Run
-from encode_once.extract import Columns, Report, encode
+from encode_once.extract import Columns, ComputeOptions, ReadOptions, Report, encode
 from encode_once.extract.encoders import custom
+from encode_once.extract.readers import Uncertain
 from encode_once.extract.recorded import recorded_towers
 from encode_once.extract.trust import Trust, approve
 
 Weights = Mapping[str, str] | str | os.PathLike[str] | None
-OF_RUN = {
-    "data",
-    "names",
-    "store",
-    "weights",
-    "device",
-    "captions",
-    "features",
-    "bit_depth",
-    "select",
-    "keep_tables",
-}
-INPUTS = [name for name in signature(encode).parameters if name not in OF_RUN]  # that a user may pass
 
 
 @dataclass(frozen=True)
@@ -43,7 +30,7 @@ class Encoding:
     store: read and extended; None: the run's, which is only read, and RUN/store.
     weights: the local files that the user names, of these encoders: encoder → file.
     trust: whether code and files that the run names are used, if their hashes match.
-    inputs: arguments of `extract.encode` about the data.
+    read, compute: as for `extract.encode`; the run decides what `read` leaves open, and the bit depth.
     say, warn: called with a message, and with warnings.
     """
 
@@ -53,7 +40,9 @@ class Encoding:
     trust: bool
     say: Log
     warn: Callable[[Sequence[str]], None]
-    inputs: Mapping[str, Any] = field(default_factory=dict)
+    read: ReadOptions = field(default_factory=ReadOptions)
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
+    progress: bool = True
 
     def trusted(self, runs: Sequence[Run]) -> Trust:
         """The code and files that the user trusts, of the encoders that the runs name."""
@@ -81,9 +70,9 @@ class Encoding:
         if self.store is None and not store.base:
             line = f"{record.store}, the store of {run.path}, is not there: rows are encoded again"
             self.warn([f"{line}; --store DIR names it"])
-        columns = self._columns(record.columns_to_read)
-        report = self.extend(
-            run, data, store, trust, lambda tables: [choose(tables)], keep_tables=False, columns=columns
+        read = self._read_as(run, record.columns_to_read)
+        report = self._encode(
+            run, data, store, trust, read, lambda tables: [choose(tables)], keep_tables=False
         )
         if self.store is None or store.base:
             self._say_where_kept(run, store, report)
@@ -96,14 +85,27 @@ class Encoding:
         store: Store,
         trust: Trust,
         select: Callable[[Sequence[Table]], Sequence[Table]],
-        **options: Any,
     ) -> Report:
-        """Encode the features that a run needs of selected tables of the data, and report what failed.
+        """Encode the features that a run needs of selected tables of the data, and keep these tables.
 
-        options: of `extract.encode`, in addition to those that the user passed.
+        Labels are corrected as the user says or else as in the run's data. What failed is reported.
         """
+        read = self._read_as(run, run.record.named_columns)
+        read = replace(read, corrections=read.corrections or run.record.corrections or None)
+        return self._encode(run, data, store, trust, read, select, keep_tables=True)
+
+    def _encode(
+        self,
+        run: Run,
+        data: str | os.PathLike[str] | Table,
+        store: Store,
+        trust: Trust,
+        read: ReadOptions,
+        select: Callable[[Sequence[Table]], Sequence[Table]],
+        *,
+        keep_tables: bool,
+    ) -> Report:
         record = run.record
-        columns = self._columns(record.named_columns)
         with approved(run, trust) as weights:
             _declare(run, store, weights)
             report = encode(
@@ -111,32 +113,30 @@ class Encoding:
                 record.requested,
                 store,
                 weights=weights,
-                device=self.device,
                 captions=record.captions,
                 features=record.encoder_features,
-                bit_depth=record.bit_depth,
+                read=read,
+                device=self.device,
+                compute=replace(self.compute.for_recorded(), bit_depth=record.bit_depth),
+                keep_tables=keep_tables,
+                progress=self.progress,
                 select=select,
-                **{
-                    **self.inputs,
-                    **self._label_reading(run),
-                    "columns": columns,
-                    **options,
-                },
             )
         self.warn(report.remarks)
         return report
 
-    def _columns(self, of_run: Mapping[str, Sequence[str]]) -> Columns:
-        """The columns that the user names or, without any, those of the run's data, where there are such."""
-        columns: Columns = self.inputs.get("columns") or Columns()
-        return columns if columns.named else Columns.preferring(of_run)
+    def _read_as(self, run: Run, columns: Mapping[str, Sequence[str]]) -> ReadOptions:
+        """How the user reads the data or, where that is open, how the data of the run were read.
 
-    def _label_reading(self, run: Run) -> dict[str, Any]:
-        """The marks of unknown labels, and what -1 means: as the user says or else as in the run's data."""
-        return {
-            "unknown": self.inputs.get("unknown") or tuple(run.record.unknown_marks),
-            "uncertain": self.inputs.get("uncertain") or run.record.uncertain or None,
-        }
+        columns: those of the run's data, which are preferred if the user names none.
+        """
+        read, record = self.read, run.record
+        return replace(
+            read,
+            columns=read.columns if read.columns.named else Columns.preferring(columns),
+            unknown=read.unknown or tuple(record.unknown_marks),
+            uncertain=read.uncertain or cast("Uncertain | None", record.uncertain or None),
+        )
 
     def _say_where_kept(self, run: Run, store: Store, report: Report) -> None:
         encoded = [f"{name}: {counts.encoded}" for name, counts in report.features.items() if counts.encoded]

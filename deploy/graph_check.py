@@ -22,7 +22,7 @@ from encode_once.deploy.onnx_file import ExportError
 from encode_once.deploy.predict_script import ExportedModel
 from encode_once.deploy.run_graph import Agreement, compare
 from encode_once.deploy.whole_graph import WholeGraph
-from encode_once.extract import encode
+from encode_once.extract import ComputeOptions, encode
 from encode_once.extract.encoders.base import number_format
 from encode_once.extract.encoders.precision import LEAST_COSINE
 from encode_once.extract.errors import InputError
@@ -133,7 +133,7 @@ def _expected(
             weights=weights,
             captions=run.record.captions,
             features=run.record.encoder_features,
-            bit_depth=run.record.bit_depth,
+            compute=ComputeOptions(bit_depth=run.record.bit_depth),
             keep_tables=False,
             progress=False,
         )

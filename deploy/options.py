@@ -8,7 +8,7 @@ import click
 from encode_once.cache.options import device_option, grouped, say, warn
 from encode_once.extract.options import (
     INPUT_OPTIONS,
-    table_inputs,
+    read_options,
     trust_option,
     weights_by_encoder,
     weights_option,
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def _encoding(
-    store: str | None, device: str, weights: Sequence[str], trust: bool, **inputs: Any
+    store: str | None, device: str, weights: Sequence[str], trust: bool, **options: Any
 ) -> "Encoding":
     from encode_once.deploy.encoding import Encoding
 
     def by_encoder(encoders: Sequence[str]) -> dict[str, str]:
         return weights_by_encoder(encoders, weights)
 
-    return Encoding(store, device, by_encoder, trust, say, warn, table_inputs(**inputs))
+    return Encoding(store, device, by_encoder, trust, say, warn, read_options(**options))
 
 
 other_store_option = click.option(

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from encode_once.cache import Store, Table, UsageError
-from encode_once.cache.errors import unknown_name
 from encode_once.cache.terminal import print_message, short_list
 from encode_once.classify.data.labels import class_names
 from encode_once.classify.data.samples import Samples
@@ -21,9 +20,10 @@ from encode_once.classify.runs.prevalence import check_method
 from encode_once.classify.runs.prevalence import text as prevalence_text
 from encode_once.classify.runs.retune import evaluate_kept
 from encode_once.classify.runs.run import Run
-from encode_once.deploy.encoding import INPUTS, Encoding, Weights, weights_of
+from encode_once.deploy.encoding import Encoding, Weights, weights_of
 from encode_once.deploy.predictions import Predictions, PredictionWarning
-from encode_once.extract.corrections import dropped
+from encode_once.extract import ComputeOptions, ReadOptions
+from encode_once.extract.readers.corrections import dropped
 
 Data = str | os.PathLike[str] | Samples
 
@@ -38,7 +38,9 @@ def evaluate(
     weights: Weights = None,
     trust: bool = False,
     prevalence: str | None = None,
-    **inputs: Any,
+    read: ReadOptions = ReadOptions(),
+    compute: ComputeOptions = ComputeOptions(),
+    progress: bool = True,
 ) -> Evaluation:
     """Measure a run on its eval rows, or on other data, of which only what is missing is encoded.
 
@@ -52,7 +54,9 @@ def evaluate(
         store: read and extended, instead of the run's.
         device, weights, trust: as for `Predictor`.
         prevalence: "em" corrects scores for how frequent classes are in the data, as estimated from scores.
-        inputs: arguments of `encode` about the data, such as `columns`.
+        read: how a folder is read; what is left out is as in the run's data.
+        compute: what makes the encoders fast; the run decides precision and bit depth.
+        progress: show a progress bar on stderr.
 
     Raises:
         DataError: the data has no labels that the run knows, or no rows that the run has not seen.
@@ -63,12 +67,14 @@ def evaluate(
         >>> encode_once.evaluate("runs/mlp").frame()                          # doctest: +SKIP
         >>> encode_once.evaluate("runs/mlp", "more-photos").metrics["mAP"]    # doctest: +SKIP
     """
-    options = {"table": table != "auto", "store": store, "weights": weights, "device": device != "auto"}
-    options["trust"] = trust and (data is None or isinstance(run, Run))
-    _check_options(options, inputs, data)
+    notes = list[str]()
+    path = None if store is None else os.fspath(store)
+    files = partial(weights_of, weights)
+    encoding = Encoding(path, device, files, trust, print_message, notes.extend, read, compute, progress)
+    options = {"table": table != "auto", "trust": trust and (data is None or isinstance(run, Run))}
+    _check_options(options | {"store": store, "weights": weights}, encoding, data)
     run = run if isinstance(run, Run) else load_run(run, trust=trust)
     check_method(run, prevalence, len(data.table) if isinstance(data, Samples) else None)
-    notes = list[str]()
     if data is None:
         if prevalence:
             raise UsageError("prevalence is for other data: labels of eval rows are as frequent as before")
@@ -78,7 +84,6 @@ def evaluate(
         notes += [*_other_features(run, data), *_other_classes(run, data)]
         evaluation = predicting.evaluate(run, data.store, data.table, prevalence)
     else:
-        encoding = _encoding(store, device, weights, trust, inputs, notes)
         (evaluation,) = evaluate_on([run], data, table, encoding, prevalence)
     return replace(evaluation, warnings=_issued([*notes, *evaluation.warnings]))
 
@@ -124,7 +129,9 @@ def predict(
     weights: Weights = None,
     trust: bool = False,
     prevalence: str | None = None,
-    **inputs: Any,
+    read: ReadOptions = ReadOptions(),
+    compute: ComputeOptions = ComputeOptions(),
+    progress: bool = True,
 ) -> Predictions:
     """The labels of every row of a data set or a folder, of which only what is missing is encoded.
 
@@ -132,7 +139,7 @@ def predict(
 
     Args:
         table: of a folder, the split; "auto": test if there is one, else train.
-        run, data, store, device, weights, trust, prevalence, inputs: as for `evaluate`.
+        run, data, store, device, weights, trust, prevalence, read, compute, progress: as for `evaluate`.
 
     Raises:
         MissingRowsError: the data set lacks a vector that the run needs.
@@ -141,16 +148,18 @@ def predict(
     Examples:
         >>> encode_once.predict("runs/mlp", "input").frame().to_csv("scores.csv")    # doctest: +SKIP
     """
-    options = {"table": table != "auto", "store": store, "weights": weights, "device": device != "auto"}
-    _check_options(options | {"trust": trust and isinstance(run, Run)}, inputs, data)
-    run = run if isinstance(run, Run) else load_run(run, trust=trust)
     notes = list[str]()
+    path = None if store is None else os.fspath(store)
+    files = partial(weights_of, weights)
+    encoding = Encoding(path, device, files, trust, print_message, notes.extend, read, compute, progress)
+    options = {"table": table != "auto", "trust": trust and isinstance(run, Run)}
+    _check_options(options | {"store": store, "weights": weights}, encoding, data)
+    run = run if isinstance(run, Run) else load_run(run, trust=trust)
     if isinstance(data, Samples):
         notes += _other_features(run, data)
         check_method(run, prevalence, len(data.table))
         rows, predicted = data.table, predicting.label(run, data.store, data.table, prevalence)
     else:
-        encoding = _encoding(store, device, weights, trust, inputs, notes)
         rows, predicted = label_rows_of(run, data, table, encoding, prevalence)
     notes += [prevalence_text(predicted.prevalence)] if predicted.prevalence else []
     return Predictions(
@@ -185,31 +194,20 @@ def label_rows_of(
         return table, predicting.label(run, store, table, prevalence)
 
 
-def _encoding(
-    store: str | os.PathLike[str] | None,
-    device: str,
-    weights: Weights,
-    trust: bool,
-    inputs: dict[str, Any],
-    notes: list[str],
-) -> Encoding:
-    """How Python encodes: warnings go to `notes`."""
-    path = None if store is None else os.fspath(store)
-    return Encoding(path, device, partial(weights_of, weights), trust, print_message, notes.extend, inputs)
-
-
-def _check_options(options: dict[str, Any], inputs: dict[str, Any], data: Data | None) -> None:
-    """Refuse inputs that `encode` does not know, and options about a folder of data if there is none.
+def _check_options(options: dict[str, Any], encoding: Encoding, data: Data | None) -> None:
+    """Refuse options about a folder of data if there is none.
 
     Raises:
-        UsageError: there is such an input, or an option has a value.
+        UsageError: an option has a value.
     """
-    for name in inputs:
-        if name not in INPUTS:
-            raise unknown_name("argument", name, [*options, *INPUTS])
     if data is not None and not isinstance(data, Samples):
         return
-    if named := [name for name, value in (options | inputs).items() if value]:
+    options = options | {
+        "device": encoding.device != "auto",
+        "read": encoding.read != ReadOptions(),
+        "compute": encoding.compute != ComputeOptions(),
+    }
+    if named := [name for name, value in options.items() if value]:
         raise UsageError(f"{named[0]} is for a folder of data: nothing is encoded without")
 
 

@@ -26,6 +26,7 @@ from encode_once.deploy.encoding import Weights, approved, weights_of
 from encode_once.deploy.inputs import Caption, InputRows, input_rows
 from encode_once.deploy.predictions import Predictions, PredictionWarning
 from encode_once.extract.batches import Row, TowerRunner
+from encode_once.extract.compute import ComputeOptions
 from encode_once.extract.errors import InputError
 from encode_once.extract.in_memory import QUIET, LoadedEncoders
 from encode_once.extract.trust import Trust
@@ -45,10 +46,11 @@ class Predictor:
         device: "auto", "cpu", "cuda", "cuda:1", …
         weights: encoder → local file, if the run's encoders need any; the file alone if there is one encoder.
         trust: use the code and weights files that the run names, if their hashes match.
-        backend, batch_size, workers: as for `extract.encode`.
+        compute: what makes the encoders fast; the run decides precision and bit depth.
 
     Raises:
-        UsageError: the run is fitted on imported vectors, or `weights` names an encoder that it does not use.
+        UsageError: the run is fitted on imported vectors, `weights` names an encoder that it does not use, or
+            `compute` has what the run decides.
         SpecMismatchError: an encoder does not make the features that the run was fitted on, as other weights.
         UntrustedError: the run names code or files, and neither `trust` nor `weights` allows them.
         WeightsError: weights are missing, or do not fit.
@@ -67,9 +69,7 @@ class Predictor:
         device: str = "auto",
         weights: Weights = None,
         trust: bool = False,
-        backend: str = "auto",
-        batch_size: int | None = None,
-        workers: int | None = None,
+        compute: ComputeOptions = ComputeOptions(),
     ) -> None:
         self.run = run if isinstance(run, Run) else load_run(os.fspath(run), trust=trust)
         record = self.run.record
@@ -81,14 +81,7 @@ class Predictor:
         files = weights_of(weights, list(record.encoders))
         try:
             with approved(self.run, Trust((), files, trust)) as local_weights:
-                self._encoders = LoadedEncoders(
-                    record.specs,
-                    local_weights,
-                    device=device,
-                    backend=backend,
-                    batch_size=batch_size,
-                    workers=workers,
-                )
+                self._encoders = LoadedEncoders(record.specs, local_weights, device=device, compute=compute)
         except SpecMismatchError as error:
             raise SpecMismatchError(f"{self.run.path} was fitted on other features: {error}") from error
         self._model = self.run.model

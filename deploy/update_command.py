@@ -178,10 +178,9 @@ def _extracted(
         chosen.append(same[0] if len(same) == 1 else choose_split(labelled, split, "train"))
         return labelled if run.spec.split == TABLES else chosen
 
-    corrections = encoding.inputs["corrections"] or record.corrections or None
     folder = record.table.rpartition("/")[0] if is_at_url(record.table) else str(Path(record.table).parent)
     place = data or (folder if run.spec.split == TABLES else record.table)
-    report = encoding.extend(run, place, store, encoding.trusted([run]), select, corrections=corrections)
+    report = encoding.extend(run, place, store, encoding.trusted([run]), select)
     for name, counts in report.features.items():
         say(f"{name}: encoded {counts.encoded}, already there {counts.present}, failed {counts.failed}")
     return report, chosen[0].source

@@ -1,6 +1,7 @@
 """Commands of stage 1: encode, time the encoding, and run the demo."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from encode_once.cache.options import (
     alert,
     data_option,
     device_option,
+    grouped,
     is_quiet,
     json_option,
     passed_words,
@@ -24,6 +26,7 @@ from encode_once.cache.options import (
     warn,
 )
 from encode_once.cache.views import views_text
+from encode_once.extract.compute import PRECISIONS, ComputeOptions
 from encode_once.extract.options import (
     EncoderName,
     backend_option,
@@ -36,30 +39,54 @@ from encode_once.extract.options import (
 )
 
 if TYPE_CHECKING:
-    from encode_once.extract.readers import Reading
+    from encode_once.extract.readers import Reading, ReadOptions
     from encode_once.extract.report import Report
 
 NAMED = 20  # failed inputs listed one by one; the rest are counted
 
 
-def _print_understood(data: str, *, as_json: bool, corrections: str | None, **inputs: Any) -> None:
+compute_options = grouped(
+    "compute",
+    ComputeOptions,
+    click.option(
+        "--precision",
+        default="auto",
+        show_default=True,
+        type=click.Choice(PRECISIONS),
+        help="Precision of arithmetic. auto: that of the store's features, else float16 on CUDA and float32 "
+        "on a CPU. fast: as auto, but for 500 inputs or more on a CPU bfloat16 if that is faster and equal.",
+    ),
+    click.option(
+        "--min-cosine",
+        type=click.FloatRange(-1, 1),
+        help="Least cosine of reduced precision to float32. [default: 0.9999 for bfloat16, 0.999 for "
+        "float16]",
+    ),
+    backend_option,
+    click.option(
+        "--compile",
+        "compiled",
+        is_flag=True,
+        help="Compile image networks with torch; takes minutes, pays off in long runs.",
+    ),
+    click.option(
+        "--batch-size", type=click.IntRange(1), help="Inputs per step. [default: chosen for the device]"
+    ),
+    click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per core]"),
+    click.option("--bit-depth", type=click.IntRange(8, 32), metavar="N",
+                 help="Bits that 16-bit grey images use. [default: found out, and reported]"),
+)  # fmt: skip
+
+
+def _print_understood(data: str, read: "ReadOptions", *, as_json: bool) -> None:
     """Print what is understood of the data, without encoding it."""
-    from encode_once.extract.corrections import correct
     from encode_once.extract.readers import understand
 
-    reading = understand(data, **inputs)
-    correct(reading, corrections)
+    reading = understand(data, read)
     click.echo(reading.text(), err=as_json)
     warn(reading.warnings)
     if as_json:
         print_json(reading.as_json(with_rows=True) | {"warnings": reading.warnings}, indent=None)
-
-
-def _are_about_labels(inputs: dict[str, Any]) -> bool:
-    """Whether options change the labels of a table, which needs no encoder."""
-    columns = inputs["columns"]
-    names = "corrections", "unknown", "uncertain", "label_separator", "classes"
-    return bool(columns.labels or columns.unknown or any(inputs[name] for name in names))
 
 
 def _say_understood(reading: "Reading") -> None:
@@ -97,32 +124,7 @@ def _say_counts(report: "Report", store: str) -> None:
 @store_option
 @weights_option
 @device_option
-@click.option(
-    "--precision",
-    default="auto",
-    show_default=True,
-    type=click.Choice(["auto", "fast", "float32", "float16", "bfloat16"]),
-    help="Precision of arithmetic. auto: that of the store's features, else float16 on CUDA and float32 on "
-    "a CPU. fast: as auto, but for 500 inputs or more on a CPU bfloat16 if that is faster and equal.",
-)
-@click.option(
-    "--min-cosine",
-    type=click.FloatRange(-1, 1),
-    help="Least cosine of reduced precision to float32. [default: 0.9999 for bfloat16, 0.999 for float16]",
-)
-@backend_option
-@click.option(
-    "--compile",
-    "compiled",
-    is_flag=True,
-    help="Compile image networks with torch; takes minutes, pays off in long runs.",
-)
-@click.option(
-    "--batch-size", type=click.IntRange(1), help="Inputs per step. [default: chosen for the device]"
-)
-@click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per core]")
-@click.option("--bit-depth", type=click.IntRange(8, 32), metavar="N",
-              help="Bits that 16-bit grey images use. [default: found out, and reported]")  # fmt: skip
+@compute_options
 @click.option("--dry-run", is_flag=True, help="Print what is understood of the data, and end.")
 @click.option("--retry-failed", is_flag=True, help="Try failed inputs again.")
 @click.option(
@@ -156,7 +158,9 @@ def extract(
     data: str,
     store: str,
     weights: Sequence[str],
-    inputs: dict[str, Any],
+    read: "ReadOptions",
+    compute: ComputeOptions,
+    label_sets: Sequence[str],
     as_json: bool,
     dry_run: bool,
     **options: Any,
@@ -192,8 +196,9 @@ def extract(
         say(views_text())
         say_next("encoders", "efficientnet-lite0")
         return
+    read = replace(read, label_sets=label_sets)
     if dry_run:
-        _print_understood(data, as_json=as_json, label_sets=options["label_sets"], **inputs)
+        _print_understood(data, read, as_json=as_json)
         encoder = [] if encoders else ["--encoder", "efficientnet-lite0"]
         part = options["shard"]
         words = ["--shard", f"{part.number or part.count}/{part.count}"] if part.count > 1 else []
@@ -201,7 +206,7 @@ def extract(
         say_next("extract", *encoder, *passed, *words)
         return
     encoders = with_views([name for names in encoders for name in names.split(",") if name], views, size)
-    if not (encoders or options["label_sets"] or _are_about_labels(inputs)):
+    if not (encoders or read.changes_labels):
         raise UsageError("name an encoder with --encoder; encode-once encoders lists them")
     from encode_once.cache.names import captioner
     from encode_once.extract import encode
@@ -215,7 +220,15 @@ def extract(
         notes.append(note)
 
     report = encode(
-        data, encoders, store, weights=files, **inputs, **options, on_read=_say_understood, log=log
+        data,
+        encoders,
+        store,
+        weights=files,
+        read=read,
+        compute=compute,
+        on_read=_say_understood,
+        log=log,
+        **options,
     )
     warn([line for line in report.warnings if line not in notes])
     for failure in report.failures[:NAMED]:

@@ -15,6 +15,7 @@ from encode_once.extract.batches import (
     encode_batch,
     encode_in_batches,
 )
+from encode_once.extract.compute import ComputeOptions
 from encode_once.extract.encoders.base import torch_threads
 from encode_once.extract.encoders.runtime import MIN_INPUTS
 from encode_once.extract.errors import InputError
@@ -31,9 +32,10 @@ class LoadedEncoders:
     Args:
         specs: encoder → output → the recorded spec.
         weights: encoder → local file, or `RANDOM`; without one, the published weights.
-        device, backend, batch_size, workers: as for `extract.encode`.
+        device, compute: as for `extract.encode`.
 
     Raises:
+        UsageError: `compute` has what the specs decide.
         SpecMismatchError, WeightsError: as `recorded_towers`.
     """
 
@@ -43,20 +45,19 @@ class LoadedEncoders:
         weights: Mapping[str, str],
         *,
         device: str = "auto",
-        backend: str = "auto",
-        batch_size: int | None = None,
-        workers: int | None = None,
+        compute: ComputeOptions = ComputeOptions(),
     ) -> None:
+        compute = compute.for_recorded()
         self.device = device_name(device)
-        self._workers = workers or os.cpu_count() or 1
+        self._workers = compute.workers or os.cpu_count() or 1
         self.runners = [
             TowerRunner(encoder, tower, weights.get(without_view(encoder)))
             for encoder, outputs in specs.items()
-            for tower in recorded_towers(encoder, outputs, weights.get(without_view(encoder)), backend)
+            for tower in recorded_towers(encoder, outputs, weights.get(without_view(encoder)), compute)
         ]
         with torch_threads(1):
             for runner in self.runners:  # for enough inputs that the backend is chosen by its speed
-                runner.load(self.device, self._workers, batch_size, MIN_INPUTS)
+                runner.load(self.device, self._workers, compute.batch_size, MIN_INPUTS)
 
     def encode(
         self, features: Collection[str], inputs: Sequence[Openable]

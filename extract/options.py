@@ -11,9 +11,11 @@ from encode_once.cache import UsageError
 from encode_once.cache.names import REGIONS, split_regions, without_output
 from encode_once.cache.options import completions, grouped, say, warn
 from encode_once.cache.views import AT, LEAST, MOST, OWN_VIEW, View, split_view, with_view
+from encode_once.extract.compute import BACKENDS
 
 if TYPE_CHECKING:
     from encode_once.cache import Shard
+    from encode_once.extract.readers import ReadOptions
     from encode_once.extract.report import Report
 
 
@@ -55,12 +57,12 @@ backend_option = click.option(
     "--backend",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "torch", "onnxruntime"]),
+    type=click.Choice(BACKENDS),
     help="Runtime of image networks on a CPU. auto: the faster one, if there are many images.",
 )
 
 
-def table_inputs(
+def read_options(
     id_column: str | None,
     image_column: str | None,
     caption_column: tuple[str, ...],
@@ -68,12 +70,12 @@ def table_inputs(
     unknown_column: str | None,
     classes: str | None,
     **options: Any,
-) -> dict[str, Any]:
-    """Arguments of `extract.encode` for the columns, folders and rows of a table."""
-    from encode_once.extract.readers import Columns, class_list
+) -> "ReadOptions":
+    """How a command reads data: the values of INPUT_OPTIONS."""
+    from encode_once.extract.readers import Columns, ReadOptions, class_list
 
     columns = Columns(id_column, image_column, caption_column, label_columns, unknown_column)
-    return {"columns": columns, "classes": class_list(classes) if classes else (), **options}
+    return ReadOptions(columns, classes=class_list(classes) if classes else (), **options)
 
 
 def shard(text: str) -> "Shard":
@@ -136,7 +138,7 @@ INPUT_OPTIONS = (
     ),
     click.option("--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be read, with a warning."),
 )
-input_options = grouped("inputs", table_inputs, *INPUT_OPTIONS)
+input_options = grouped("read", read_options, *INPUT_OPTIONS)
 
 
 def column_words(names: Mapping[str, Sequence[str]]) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from encode_once.cache import Shard, Store, UsageError
 from encode_once.cache.names import OWN, FeatureName
+from encode_once.extract.compute import ComputeOptions
 from encode_once.extract.encoders.base import EXACT, Tower, number_format
 from encode_once.extract.encoders.precision import AUTOCAST, WEIGHTS, PrecisionRule
 from encode_once.extract.workers import Job
@@ -22,24 +23,23 @@ class Precisions:
 
     store: Store
     device: str
-    precision: str
-    least_cosine: float | None
+    compute: ComputeOptions
     shard: Shard
 
     def __post_init__(self) -> None:
-        if self.precision == "fast" and self.shard.count > 1:
+        if self.compute.precision == "fast" and self.shard.count > 1:
             raise UsageError(
                 "--precision fast: shards on other machines would differ; name float32 or bfloat16"
             )
 
     @property
     def _is_automatic(self) -> bool:
-        return self.precision in ("auto", "fast")
+        return self.compute.precision in ("auto", "fast")
 
     def of(self, encoder: str) -> str:
         """That of an encoder whose tower has no feature."""
         if not self._is_automatic:
-            return self.precision
+            return self.compute.precision
         for name in self.store.features():
             if FeatureName.parse(name, OWN).encoder == encoder:
                 return number_format(self._recorded(name))
@@ -49,22 +49,26 @@ class Precisions:
         """The tower, in the precision of its own features; also if only their way was not requested."""
         names = {str(FeatureName(encoder, output)) for output in tower.specs} & {*self.store.features()}
         recorded = self._recorded(min(names)) if names else EXACT
-        if names and tower.casts and (self._is_automatic or self.precision == number_format(recorded)):
+        if (
+            names
+            and tower.casts
+            and (self._is_automatic or self.compute.precision == number_format(recorded))
+        ):
             tower.set_precision(recorded)
         return tower
 
     def _recorded(self, feature: str) -> str:
         return str(self.store.feature(feature).spec.get("precision", EXACT))
 
-    def set_rules(self, jobs: Sequence[Job], backend: str) -> None:
+    def set_rules(self, jobs: Sequence[Job]) -> None:
         """Set what may follow from comparisons of each job's precision with float32."""
-        alone = self.shard.count == 1
+        alone, least_cosine = self.shard.count == 1, self.compute.min_cosine
         new = PrecisionRule(
-            self.least_cosine,
+            least_cosine,
             (WEIGHTS, AUTOCAST) if alone else (WEIGHTS,),
             "float32" if self._is_automatic and alone else "error",
         )
-        if self._is_automatic and alone and backend != "onnxruntime":
-            new = replace(new, if_faster="used" if self.precision == "fast" else "reported")
+        if self._is_automatic and alone and self.compute.backend != "onnxruntime":
+            new = replace(new, if_faster="used" if self.compute.precision == "fast" else "reported")
         for job in jobs:
-            job.rule = PrecisionRule.decided(self.least_cosine) if job.is_declared else new
+            job.rule = PrecisionRule.decided(least_cosine) if job.is_declared else new

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any
 
 from encode_once.cache import EncodeOnceError, Store, UsageError
 from encode_once.cache.errors import brief
@@ -13,6 +12,7 @@ from encode_once.cache.own_code import UntrustedError
 from encode_once.extract.encoders import card
 from encode_once.extract.encoders.base import RANDOM
 from encode_once.extract.pipeline import encode
+from encode_once.extract.readers import ReadOptions
 from encode_once.extract.report import Report
 from encode_once.extract.trust import Trust, approve
 
@@ -21,7 +21,7 @@ class Provider:
     """Encodes features of a data folder.
 
     Args:
-        data, store, options: as for `extract.encode`.
+        data, store, read, device: as for `extract.encode`.
         weights: encoder → local file.
         log: called with the report of each extraction.
         encoders: the user's own encoders that may run, `file.py:Class`; others are refused.
@@ -34,16 +34,17 @@ class Provider:
         weights: Mapping[str, str],
         log: Callable[[Report], None] = lambda report: None,
         encoders: Collection[str] = (),
-        **options: Any,
+        read: ReadOptions = ReadOptions(),
+        device: str = "auto",
     ) -> None:
         self._data, self._store, self._weights, self._log = data, store, weights, log
-        self._options = options
+        self._read, self._device = read, device
         self._trust = Trust(encoders, weights)
         self._reasons: dict[str, str] = {}  # feature → why it cannot be encoded
 
     def read(self) -> Report:
         """Save the data's tables in the store, without encoding."""
-        return encode(self._data, [], self._store, **self._options)
+        return encode(self._data, [], self._store, read=self._read)
 
     def offered(self, pattern: str) -> list[str]:
         """The features that match the pattern, of encoders for which the user gave weights."""
@@ -99,7 +100,8 @@ class Provider:
                 weights=weights,
                 captions=[captions],
                 features=[name.stored for name in names],
-                **self._options,
+                read=self._read,
+                device=self._device,
             )
         except EncodeOnceError as error:
             return brief(error)

@@ -6,6 +6,7 @@ from encode_once.cache import Spec, SpecMismatchError
 from encode_once.cache.keys import spec_differences, spec_key
 from encode_once.cache.names import REGIONS, FeatureName
 from encode_once.extract import encoders
+from encode_once.extract.compute import ComputeOptions
 from encode_once.extract.encoders.base import BIT_DEPTH, EXACT, Options, Tower, number_format
 from encode_once.extract.encoders.precision import LEAST_COSINE
 from encode_once.extract.images.formats import FULL_DEPTH
@@ -15,15 +16,14 @@ def recorded_towers(
     encoder: str,
     specs: Mapping[str, Spec],
     weights: str | None,
-    backend: str = "auto",
-    *,
-    compiled: bool = False,
+    compute: ComputeOptions = ComputeOptions(),
 ) -> list[Tower]:
     """The towers, not loaded, that make an encoder's outputs as their specs are recorded.
 
     Args:
         specs: output → spec.
         weights: a local file, `RANDOM`, or None for the published weights.
+        compute: what runs image networks; the values are those of the specs.
 
     Raises:
         SpecMismatchError: the encoder makes an output in another way, or not at all.
@@ -31,7 +31,7 @@ def recorded_towers(
     """
     first = next(iter(specs.values()))
     precision = number_format(str(first.get("precision", EXACT)))
-    options = Options(weights, precision, backend, compiled, regions=REGIONS in specs)
+    options = Options(weights, precision, compute.backend, compute.compiled, REGIONS in specs)
     towers, lacking = [], {*specs}
     for tower in encoders.towers(encoder, options):
         outputs = specs.keys() & tower.specs.keys()

@@ -15,6 +15,7 @@ from encode_once.cache.errors import unknown_name
 from encode_once.cache.names import REGIONS, FeatureName
 from encode_once.cache.views import split_view, without_view
 from encode_once.extract import encoders
+from encode_once.extract.compute import ComputeOptions
 from encode_once.extract.encoders.base import RANDOM, TRIAL, Options
 from encode_once.extract.pipeline import NOT_ENCODED, encode
 
@@ -35,7 +36,8 @@ class EncoderTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         folder: where relative paths of images start; by default the current folder.
         missing: what rows without a vector are, such as broken images and empty captions: an error ("raise"),
             or NaN ("nan").
-        weights, device, precision, batch_size, workers, progress: see `extract.encode`.
+        weights, device, progress: see `extract.encode`.
+        precision, batch_size, workers: see `ComputeOptions`.
 
     Examples:
         >>> model = make_pipeline(EncoderTransformer("efficientnet-lite0"), StandardScaler(), Linear())
@@ -105,9 +107,7 @@ class EncoderTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             self._store,
             weights={without_view(name.encoder): self.weights} if self.weights else None,
             device=self.device,
-            precision=self.precision,
-            batch_size=self.batch_size,
-            workers=self.workers,
+            compute=ComputeOptions(self.precision, batch_size=self.batch_size, workers=self.workers),
             progress=self.progress,
             keep_tables=False,
         )

@@ -28,6 +28,7 @@ from encode_once.extract.batches import (
     TowerRunner,
     encode_in_batches,
 )
+from encode_once.extract.compute import ComputeOptions
 from encode_once.extract.contents import Contents
 from encode_once.extract.encoders import rights
 from encode_once.extract.encoders.base import RANDOM, Modality, Tower, torch_threads
@@ -70,12 +71,10 @@ class EncodeSettings:
     """Settings for one extraction."""
 
     device: str
-    workers: int  # threads
-    batch_size: int | None = None  # None: depends on the device
+    threads: int
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
     shard: Shard = field(default_factory=Shard)  # the part of the contents to encode
     is_helper: bool = False  # whether another process has opened the features, and divides the inputs
-    backend: str = "auto"  # as in `Options`
-    compiled: bool = False
     retry_failed: bool = False
     max_failures: float = math.inf  # per encoder
     progress: bool = False
@@ -388,7 +387,7 @@ class EncodingPass:
             for job, expected in self.expected.items():
                 bar.set_description(f"loading {', '.join(job.names.values())}")
                 examples = partial(prepared, self.examples(job), job)
-                job.load(settings.device, settings.workers, settings.batch_size, expected, examples)
+                job.load(settings.device, settings.threads, settings.compute.batch_size, expected, examples)
                 job.find_features()
 
     def examples(self, job: Job) -> list[Input]:
@@ -411,9 +410,9 @@ class EncodingPass:
             bar = cleanup.enter_context(self.progress("encoding"))
             for job in self.expected:
                 job.open(settings, cleanup)
-            pool = cleanup.enter_context(ThreadPoolExecutor(settings.workers))
+            pool = cleanup.enter_context(ThreadPoolExecutor(settings.threads))
             cleanup.callback(pool.shutdown, cancel_futures=True)
-            for number, encoded in encode_in_batches(todo, self.expected, settings.workers, pool):
+            for number, encoded in encode_in_batches(todo, self.expected, settings.threads, pool):
                 for job, inputs, results in encoded:
                     job.record(job.store(inputs, results), settings.max_failures)
                 self.show(bar, number)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from encode_once.cache import Store
-from encode_once.extract import encode
+from encode_once.extract import ComputeOptions, ReadOptions, encode
 from encode_once.extract.ray_engine.encoding_pass import RayPass
 from encode_once.extract.readers import read
 from encode_once.extract.workers import EncodingPass
@@ -51,7 +52,8 @@ class Lite0(TimmImages):
 """
 NAME = "lite0.py:Lite0"
 FEATURE = f"{NAME}/pooled"
-SETTINGS = {"backend": "onnxruntime", "progress": False, "keep_tables": False}
+COMPUTE = ComputeOptions(backend="onnxruntime")
+SETTINGS = {"compute": COMPUTE, "progress": False, "keep_tables": False}
 
 
 def hashes(logs):
@@ -90,7 +92,8 @@ def rates(table, rounds, images):
         for engine in ("local", "ray") if number % 2 else ("ray", "local"):
             actors, kind = (1, RayPass) if engine == "ray" else (None, EncodingPass)
             with tempfile.TemporaryDirectory() as store:
-                options = {**SETTINGS, "engine": engine, "actors": actors, "workers": 1}
+                options = {**SETTINGS, "engine": engine, "actors": actors}
+                options["compute"] = replace(COMPUTE, workers=1)
                 seconds[engine] = seconds_of(kind, lambda: encode(part, [NAME], store, **options))  # noqa: B023
         yield images / seconds["local"], images / seconds["ray"]
 
@@ -127,7 +130,7 @@ def measure(images, rounds=3, per_round=400):
     rows = pd.read_csv(SHARED / "coco19-9k" / "train.csv", dtype=str)[:images]
     Path("input").mkdir()
     rows.to_csv("input/train.csv", index=False)
-    (table,) = read("input", images=str(SHARED / "coco19-9k" / "data"))[0].values()
+    (table,) = read("input", ReadOptions(images=str(SHARED / "coco19-9k" / "data")))[0].values()
 
     # Ray gives its processes a low priority, of which others here would take advantage.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112

@@ -57,9 +57,9 @@ def test_the_arrows_between_the_rooms_hold(room):
 # Inside a room a folder, or a module next to the folders, imports only what stands before it.
 ORDER = {
     "extract": [
-        "remote", "images", "readers", "corrections", "encoders", "batches", "contents", "workers",
+        "remote", "images", "readers", "encoders", "compute", "batches", "contents", "workers",
         "distribution",
-        "recorded", "ray_engine", "engines", "precisions", "shards", "report", "pipeline", "trust",
+        "recorded", "ray_engine", "engines", "precisions", "shards", "report", "jobs", "pipeline", "trust",
         "provider", "in_memory", "reencode", "image_files", "transformer", "options", "imports", "doctor",
         "demo", "bench", "commands",
     ],

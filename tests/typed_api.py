@@ -25,6 +25,8 @@ def of_stores(store: encode_once.Store) -> None:
     assert_type(store.frame("glove-50/mean"), pd.DataFrame)
     assert_type(store.feature("glove-50/mean").to_numpy(), NDArray[Any])
     assert_type(encode_once.encode(Path("input"), ["glove-50"], store), Report)
+    read = eo.ReadOptions(eo.Columns(labels=("tags",)), images=["photos"], uncertain="missing")
+    encode_once.encode("input", ["glove-50"], read=read, compute=eo.ComputeOptions("float16", workers=2))
 
 
 def of_runs(store: encode_once.Store, spec: encode_once.FitSpec) -> None:

@@ -13,6 +13,7 @@ from encode_once.cache import Store, Table, UsageError
 from encode_once.deploy.predictor import Predictor
 from encode_once.extract.batches import DecodedInput, TowerRunner
 from encode_once.extract.bench.throughput import first_rows
+from encode_once.extract.compute import ComputeOptions
 from encode_once.extract.images.decode import quiet_pillow
 from encode_once.extract.images.hashing import add_keys, read_file
 from encode_once.extract.readers import read
@@ -28,6 +29,7 @@ def rates(
     rows: int = 500,
     single: int = 50,
     repeats: int = 3,
+    compute: ComputeOptions = ComputeOptions(),
     **options: Any,
 ) -> dict[str, Any]:
     """Rows per second and milliseconds for one row: medians of rounds in which each is timed in turn.
@@ -39,12 +41,12 @@ def rates(
     Args:
         rows: number of rows, taken from the start of the table.
         single: rows of them that are also labelled one by one.
-        options: of the Predictor.
+        compute, options: of the Predictor, which has a thread for each core.
 
     Raises:
         UsageError: the run needs no encoder, or captions that a captioner writes.
     """
-    predictor = Predictor(run, workers=os.cpu_count(), **options)
+    predictor = Predictor(run, compute=replace(compute, workers=os.cpu_count()), **options)
     record = predictor.run.record
     if not predictor.runners or record.captioners:
         raise UsageError(f"{run} has no encoders, or captions of a captioner, which are not timed")

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from encode_once.cache import DataError, Failure, Spec, Store
 from encode_once.cache.own_code import Source
 from encode_once.extract.batches import encode_in_batches
+from encode_once.extract.compute import ComputeOptions
 from encode_once.extract.distribution import InputBlock
 from encode_once.extract.encoders import custom
 from encode_once.extract.encoders.base import torch_threads
@@ -30,8 +31,7 @@ class JobPlan:
     features: Sequence[str]  # those to store
     weights: str | None
     rule: PrecisionRule
-    backend: str
-    batch_size: int | None
+    compute: ComputeOptions
     expected: int
 
 
@@ -77,7 +77,7 @@ class EncodingActor:
         return [
             TowerDecision(
                 job.tower.specs,
-                job.tower.backend or job_plan.backend,
+                job.tower.backend or job_plan.compute.backend,
                 job.batch_size,
                 job.notes,
                 job.tower.provenance(),
@@ -94,15 +94,13 @@ class EncodingActor:
         settings, jobs = plan.settings, list[Job]()
         with torch_threads(1), custom.using(plan.code), allowing(settings.urls):
             for number, job_plan in enumerate(plan.jobs):
-                encoder, weights, backend = job_plan.encoder, job_plan.weights, job_plan.backend
-                (tower,) = recorded_towers(
-                    encoder, job_plan.specs, weights, backend, compiled=settings.compiled
-                )
+                encoder, weights, compute = job_plan.encoder, job_plan.weights, job_plan.compute
+                (tower,) = recorded_towers(encoder, job_plan.specs, weights, compute)
                 job = Job(encoder, tower, plan.store, weights)
                 job.keep(job_plan.features)
                 job.rule = job_plan.rule
                 compared = partial(prepared, examples[number], job) if examples else None
-                job.load(settings.device, settings.workers, job_plan.batch_size, job_plan.expected, compared)
+                job.load(settings.device, settings.threads, compute.batch_size, job_plan.expected, compared)
                 job.find_features()
                 jobs.append(job)
         self._jobs[plan.number] = jobs
@@ -118,7 +116,7 @@ class EncodingActor:
         self._cleanup.enter_context(quiet_pillow())
         for job in self._jobs[plan.number]:
             job.open(plan.settings, self._cleanup)
-        self._threads = ThreadPoolExecutor(plan.settings.workers)
+        self._threads = ThreadPoolExecutor(plan.settings.threads)
         self._cleanup.callback(self._threads.shutdown, cancel_futures=True)
         return {
             feature: name for job in self._jobs[plan.number] for feature, name in job.writer_names().items()
@@ -130,7 +128,7 @@ class EncodingActor:
         failures: list[dict[str, list[Failure]]] = [{} for _ in jobs]
         with self._busy():
             todo = [(item, [jobs[number] for number in numbers]) for item, numbers in block.inputs]
-            for _, encoded in encode_in_batches(todo, jobs, self._plan.settings.workers, self._threads):
+            for _, encoded in encode_in_batches(todo, jobs, self._plan.settings.threads, self._threads):
                 with self._writing:
                     for job, inputs, results in encoded:
                         for output, errors in job.store(inputs, results).items():

@@ -60,8 +60,7 @@ class RayPass(EncodingPass):
                 job_plan,
                 specs=decision.specs,
                 rule=PrecisionRule.decided(job.rule.least_cosine),
-                backend=decision.backend,
-                batch_size=decision.batch_size,
+                compute=replace(job_plan.compute, backend=decision.backend, batch_size=decision.batch_size),
             )
             for job, job_plan, decision in zip(jobs, plan.jobs, decisions, strict=True)
         ]
@@ -78,8 +77,7 @@ class RayPass(EncodingPass):
                 if job.weights not in (None, RANDOM)
                 else job.weights,
                 rule=job.rule,
-                backend=settings.backend,
-                batch_size=settings.batch_size,
+                compute=settings.compute,
                 expected=expected,
             )
             for job, expected in self.expected.items()

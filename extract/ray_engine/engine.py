@@ -80,7 +80,7 @@ class RayEngine:
     def start(self, tables: Sequence[Table], jobs: Sequence[Job], settings: EncodeSettings) -> RayPass:
         """A pass over the tables, after the actors of a driver that was killed have ended."""
         if self._pool is None:
-            needs = {"CPU": settings.workers, "GPU": int(self._on_gpus)}
+            needs = {"CPU": settings.threads, "GPU": int(self._on_gpus)}
             self._pool = ActorPool(self._ray, self._most, needs)
         deadline = time.monotonic() + PATIENCE
         while any(job.unfinished_helpers(settings.shard) for job in jobs) and time.monotonic() < deadline:

@@ -9,20 +9,21 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from encode_once.cache.errors import MissingDataError, UsageError
+from encode_once.cache.errors import MissingDataError
 from encode_once.cache.input_files import check_regular
 from encode_once.cache.table import Table
 from encode_once.extract.readers.bad_rows import BadRows
+from encode_once.extract.readers.corrections import correct
 from encode_once.extract.readers.data_mirror import DataMirror, allowed_urls
 from encode_once.extract.readers.errors import file_errors
 from encode_once.extract.readers.image_lookup import ImageFinder
 from encode_once.extract.readers.label_notation import class_list
-from encode_once.extract.readers.label_sets import NamedColumns, read_label_sets
+from encode_once.extract.readers.label_sets import NamedColumns, all_named_columns, read_label_sets
 from encode_once.extract.readers.large_tables import read_large, without_label_sets
 from encode_once.extract.readers.layouts import CONTAINERS, read_raw
 from encode_once.extract.readers.meaning import UnknownColumnsError, understood
 from encode_once.extract.readers.one_hot import Uncertain
-from encode_once.extract.readers.options import Columns, ImageFolder, ReadOptions
+from encode_once.extract.readers.options import Columns, ImageFolder, ParsedOptions, ReadOptions
 from encode_once.extract.readers.raw import RawTable
 from encode_once.extract.readers.split_files import USUAL_SPLITS
 from encode_once.extract.readers.split_rows import SplitRows
@@ -34,6 +35,7 @@ from encode_once.extract.remote.session import allowing
 __all__ = [
     "CONTAINERS",
     "Columns",
+    "ReadOptions",
     "Reading",
     "Uncertain",
     "Understanding",
@@ -46,85 +48,44 @@ __all__ = [
 
 def understand(
     data: str | os.PathLike[str],
+    read_options: ReadOptions = ReadOptions(),
     *,
-    columns: Columns | None = None,
-    images: str | os.PathLike[str] | Sequence[str] | None = None,
-    label_separator: str | None = None,
-    classes: tuple[str, ...] = (),
-    uncertain: Uncertain | None = None,
-    unknown: tuple[str, ...] = (),
-    keep_text: bool = False,
-    skip_bad_rows: bool = False,
     needs_content: bool = True,
-    label_sets: Sequence[str] = (),
     earlier_label_sets: Sequence[str] = (),
-    allow_urls: Sequence[str] = (),
 ) -> Reading:
     """Read the tables of the data, with what was decided about their columns.
 
     Args:
         data: a folder or file of one of the containers, or its URL.
-        columns: names of a table's columns; by default they are guessed.
-        images: the folder of the images, or several, each as `DIR` or `SPLIT=DIR`, or URLs; by default
-            images are looked for in the data folder.
-        label_separator: between the labels of a row; by default it is inferred from the labels.
-        classes: the class names, if labels are vectors of 0 and 1.
-        uncertain: what -1 means in columns of 1, 0 and -1, one for each class; by default "unknown".
-        unknown: marks of unknown labels: cells such as "NA", "blank" for those without content, and what
-            precedes the name of a label in lists, such as "?". Where a cell may hold several names, all
-            classes of a marked row are unknown.
-        keep_text: keep None, nan and the like as captions and labels.
-        skip_bad_rows: leave out rows that cannot be read, with a warning; by default they are an error.
         needs_content: whether a table without images and captions is an error, as it cannot be encoded.
-        label_sets: further labels of the rows, each as `label_sets.NamedColumns.parse` takes it.
         earlier_label_sets: those of an earlier extract, which are read again if their columns are there.
-        allow_urls: URLs below which images are fetched that a table names by URLs, in addition to those of
-            the data and the images.
 
     Raises:
         MissingDataError: the path does not exist, or holds none of the containers.
-        DataError: several containers match, or the data cannot be read.
+        DataError: several containers match, or the data or the corrections cannot be read.
     """
-    with allowing(allowed_urls(data, images, allow_urls)), DataMirror() as mirror:
-        data, texts = mirror.data(os.fspath(data)), mirror.image_folders(images)
-        if not data.exists():
-            siblings = [path.name for path in data.parent.iterdir()] if data.parent.is_dir() else []
-            close = difflib.get_close_matches(data.name, siblings, 1)
-            hint = f"did you mean {str(data.with_name(close[0]))!r}?" if close else "--data names the data"
-            raise MissingDataError(f"{data}: no such file or folder; {hint}")
-        if not all(map(str.strip, unknown)):
-            raise UsageError("--unknown has an empty mark; for blank cells, use --unknown blank")
-        named_columns = [NamedColumns.parse(text) for text in label_sets]
-        names = [named.name for named in named_columns]
-        earlier = (NamedColumns.parse(text, is_new=False) for text in earlier_label_sets)
-        named_columns += [named for named in earlier if named.name not in names]
-        bad_rows = BadRows(skip_bad_rows)
-        folders = tuple(map(ImageFolder.parse, texts))
-        options = ReadOptions(
-            columns or Columns(),
-            folders,
-            classes,
-            uncertain or "unknown",
-            tuple(map(str.strip, unknown)),
-            keep_text,
-            bad_rows,
-            tuple(column for named in named_columns for column in named.columns),
-        )
+    urls = allowed_urls(data, read_options.images, read_options.allow_urls)
+    with allowing(urls), DataMirror() as mirror:
+        data, texts = mirror.data(os.fspath(data)), mirror.image_folders(read_options.images)
+        _check_exists(data)
+        named_columns = all_named_columns(read_options.label_sets, earlier_label_sets)
+        options = _parsed(read_options, texts, named_columns)
         with file_errors(data):
             if not data.is_dir():
                 check_regular(data)
             raw = _raw(data, options)
-            finder = ImageFinder(_root(data, raw), folders, mirror)
+            finder = ImageFinder(_root(data, raw), options.images, mirror)
+            separator = read_options.label_separator
             if any(table.pieces for table in raw):
                 parts, built, image_warnings, unread = read_large(
-                    raw, options, label_separator, finder, needs_content=needs_content
+                    raw, options, separator, finder, needs_content=needs_content
                 )
-                image_warnings += without_label_sets(data, names, named_columns)
+                image_warnings += without_label_sets(data, named_columns)
                 named_columns = []
             else:
                 parts, unread = _understood(raw, options)
                 built, image_warnings = build_tables(
-                    parts, label_separator, finder, needs_content=needs_content, marks=options.unknown
+                    parts, separator, finder, needs_content=needs_content, marks=options.unknown
                 )
             sets = read_label_sets(
                 named_columns, built, options, lambda others: _understood(_raw(data, others), others)[0]
@@ -136,41 +97,60 @@ def understand(
         unused = (
             [line for part in raw for line in part.unused] + unread + unused_files(data, raw) + mirror.unused
         )
-        warnings = [line for part in parts for line in part.warnings] + image_warnings + bad_rows.warnings
+        warnings = [line for part in parts for line in part.warnings] + image_warnings
+        warnings += options.bad_rows.warnings
         of_rows = {f"label set {named.name}: {line}" for named in named_columns for line in warnings}
         warnings += [line for line in sets.warnings if line not in of_rows]
         if options.unknown and any(table.labels for table in built) and not any(map(_has_unknown, built)):
-            warnings.append(f"{data}: no label is marked as unknown by {' or '.join(unknown)} (--unknown)")
-        return mirror.named(Reading({part.split: part for part in built}, result, warnings, unused))
+            marks = " or ".join(read_options.unknown)
+            warnings.append(f"{data}: no label is marked as unknown by {marks} (--unknown)")
+        reading = mirror.named(Reading({part.split: part for part in built}, result, warnings, unused))
+    correct(reading, read_options.corrections)
+    return reading
 
 
 def read(
-    data: str | os.PathLike[str],
-    *,
-    columns: Columns | None = None,
-    images: str | os.PathLike[str] | Sequence[str] | None = None,
-    label_separator: str | None = None,
-    skip_bad_rows: bool = False,
+    data: str | os.PathLike[str], options: ReadOptions = ReadOptions()
 ) -> tuple[dict[str, Table], list[str]]:
     """The tables alone, split name → table, and a warning for each kind of problem; see `understand`."""
-    reading = understand(
-        data, columns=columns, images=images, label_separator=label_separator, skip_bad_rows=skip_bad_rows
-    )
+    reading = understand(data, options)
     return reading.tables, reading.warnings + [f"not used: {line}" for line in reading.unused]
+
+
+def _check_exists(data: Path) -> None:
+    if not data.exists():
+        siblings = [path.name for path in data.parent.iterdir()] if data.parent.is_dir() else []
+        close = difflib.get_close_matches(data.name, siblings, 1)
+        hint = f"did you mean {str(data.with_name(close[0]))!r}?" if close else "--data names the data"
+        raise MissingDataError(f"{data}: no such file or folder; {hint}")
+
+
+def _parsed(options: ReadOptions, images: Sequence[str], label_sets: Sequence[NamedColumns]) -> ParsedOptions:
+    """The options as containers take them, with local folders of images."""
+    return ParsedOptions(
+        options.columns,
+        tuple(map(ImageFolder.parse, images)),
+        tuple(options.classes),
+        options.uncertain or "unknown",
+        tuple(map(str.strip, options.unknown)),
+        options.keep_text,
+        BadRows(options.skip_bad_rows),
+        tuple(column for named in label_sets for column in named.columns),
+    )
 
 
 def _has_unknown(table: Table) -> bool:
     return bool(table.unknown) or any(label_set.unknown for label_set in table.label_sets.values())
 
 
-def _raw(data: Path, options: ReadOptions) -> list[RawTable]:
+def _raw(data: Path, options: ParsedOptions) -> list[RawTable]:
     """The raw tables of the data, that of the train split first."""
     raw = read_raw(data, options)
     raw.sort(key=lambda part: not part.split.startswith("train"))
     return raw
 
 
-def _understood(raw: Sequence[RawTable], options: ReadOptions) -> tuple[list[SplitRows], list[str]]:
+def _understood(raw: Sequence[RawTable], options: ParsedOptions) -> tuple[list[SplitRows], list[str]]:
     """The rows of each table, and a line for each table without a known column next to others that have one.
 
     Raises:

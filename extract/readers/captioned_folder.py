@@ -18,7 +18,7 @@ from encode_once.extract.readers.errors import file_errors
 from encode_once.extract.readers.folders import Folder, check_links
 from encode_once.extract.readers.json_text import parse
 from encode_once.extract.readers.limits import is_too_sparse
-from encode_once.extract.readers.options import ReadOptions
+from encode_once.extract.readers.options import ParsedOptions
 from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = (
@@ -26,7 +26,7 @@ ABOUT = (
 )
 
 
-def recognises(data: Path, options: ReadOptions) -> bool:
+def recognises(data: Path, options: ParsedOptions) -> bool:
     """Whether the folder, or the only folder in it, directly contains images; or it is an image."""
     return bool(_is_image(data) or image_folder(data))
 
@@ -46,7 +46,7 @@ def image_folder(data: Path) -> Path | None:
     return None
 
 
-def read(data: Path, options: ReadOptions) -> list[RawTable]:
+def read(data: Path, options: ParsedOptions) -> list[RawTable]:
     """The table "train", without labels.
 
     Rows are the images in natural order: 2.jpg before 10.jpg.
@@ -64,7 +64,7 @@ def read(data: Path, options: ReadOptions) -> list[RawTable]:
     return [table_of([image_folder(data) or data], data, options)]
 
 
-def table_of(folders: Sequence[Path], data: Path, options: ReadOptions) -> RawTable:
+def table_of(folders: Sequence[Path], data: Path, options: ParsedOptions) -> RawTable:
     """The images in some folders, with their captions.
 
     Raises:

@@ -14,7 +14,7 @@ from encode_once.extract.readers.captioned_folder import captions_in, natural
 from encode_once.extract.readers.errors import file_errors
 from encode_once.extract.readers.folders import Folder, check_links
 from encode_once.extract.readers.image_search import IMAGE_FOLDERS, SPLIT_NAMES
-from encode_once.extract.readers.options import ReadOptions
+from encode_once.extract.readers.options import ParsedOptions
 from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = "a folder for each class, or train/ and test/ with such folders, with its images in it"
@@ -22,7 +22,7 @@ NO_CLASSES = IMAGE_FOLDERS | SPLIT_NAMES | {"labels", "annotations", "masks", "i
 DEPTH = 4  # of folders below that of a class
 
 
-def recognises(data: Path, options: ReadOptions) -> bool:
+def recognises(data: Path, options: ParsedOptions) -> bool:
     """Whether there are several folders, all with images and none with the name of another layout's."""
     if not data.is_dir():
         return False
@@ -42,7 +42,7 @@ def _folders(folder: Path, depth: int = DEPTH) -> Iterator[Folder]:
                 yield from _folders(folder / name, depth - 1)
 
 
-def read(data: Path, options: ReadOptions) -> list[RawTable]:
+def read(data: Path, options: ParsedOptions) -> list[RawTable]:
     """The table "train", whose labels are the names of the folders.
 
     Raises:
@@ -94,7 +94,9 @@ def read(data: Path, options: ReadOptions) -> list[RawTable]:
     return [table]
 
 
-def _pictures(listing: Folder, root: Path, captions: dict[str, list[str]], options: ReadOptions) -> list[str]:
+def _pictures(
+    listing: Folder, root: Path, captions: dict[str, list[str]], options: ParsedOptions
+) -> list[str]:
     """The paths of a folder's images, whose captions are added."""
     check_links(listing, root, options.images)
     captions |= captions_in(listing)[0]

@@ -18,7 +18,7 @@ from encode_once.extract.readers.bad_rows import BadRows
 from encode_once.extract.readers.errors import file_errors
 from encode_once.extract.readers.folders import Folder
 from encode_once.extract.readers.json_text import holds_records, parse
-from encode_once.extract.readers.options import ReadOptions
+from encode_once.extract.readers.options import ParsedOptions
 from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = (
@@ -31,7 +31,7 @@ WORDS = re.compile(r"^_annotations\.coco$|[._-]?(annotations|coco|instances)(?=[
 PARTS = ("images", "annotations", "categories")
 
 
-def recognises(data: Path, options: ReadOptions) -> bool:
+def recognises(data: Path, options: ParsedOptions) -> bool:
     """Whether there are such files."""
     return bool(_files(data))
 
@@ -76,7 +76,7 @@ def _instances_first(path: Path) -> tuple[bool, Path]:
     return path.name.startswith("captions"), path
 
 
-def read(data: Path, options: ReadOptions) -> list[RawTable]:
+def read(data: Path, options: ParsedOptions) -> list[RawTable]:
     """The table of each split.
 
     Raises:

@@ -7,7 +7,7 @@ from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import read_regular
 from encode_once.extract.readers.errors import file_errors
 from encode_once.extract.readers.json_text import parse
-from encode_once.extract.readers.options import ReadOptions
+from encode_once.extract.readers.options import ParsedOptions
 from encode_once.extract.readers.raw import RawTable, concatenated
 from encode_once.extract.readers.table_files import open_arrow
 
@@ -16,14 +16,14 @@ ABOUT = "a folder written by save_to_disk of Hugging Face datasets (dataset_dict
 LISTINGS = ("dataset_dict.json", "state.json", "dataset_info.json")
 
 
-def recognises(data: Path, options: ReadOptions) -> bool:
+def recognises(data: Path, options: ParsedOptions) -> bool:
     """Whether one of the two files exists; what is no regular file counts, so that it is refused."""
     return any(
         (data / name).exists() and not (data / name).is_dir() for name in ("dataset_dict.json", "state.json")
     )
 
 
-def read(data: Path, options: ReadOptions) -> list[RawTable]:
+def read(data: Path, options: ParsedOptions) -> list[RawTable]:
     """The table of each split.
 
     The split of a dataset outside a DatasetDict is recorded in its `state.json`; by default it is "train".

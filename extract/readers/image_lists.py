@@ -17,7 +17,7 @@ from encode_once.extract.images.formats import IMAGE_SUFFIXES
 from encode_once.extract.readers.csv_grammar import read_lines
 from encode_once.extract.readers.errors import file_errors
 from encode_once.extract.readers.folders import Folder
-from encode_once.extract.readers.options import ReadOptions
+from encode_once.extract.readers.options import ParsedOptions
 from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = "a list train.txt of images and numbers of their classes: `0.jpg 0 1 0` or `0.jpg 2`"
@@ -28,7 +28,7 @@ MOST = 100  # .txt files in a folder that may be lists
 HEADER = 2  # lines before the images, if there are any
 
 
-def recognises(data: Path, options: ReadOptions) -> bool:
+def recognises(data: Path, options: ParsedOptions) -> bool:
     """Whether there are such lists."""
     return bool(_files(data))
 
@@ -71,7 +71,7 @@ def _header(lines: Sequence[str]) -> list[str]:
     return names if match and len(match[2].split()) == len(names) > 1 else []
 
 
-def read(data: Path, options: ReadOptions) -> list[RawTable]:
+def read(data: Path, options: ParsedOptions) -> list[RawTable]:
     """The table of each list.
 
     Raises:
@@ -82,7 +82,7 @@ def read(data: Path, options: ReadOptions) -> list[RawTable]:
     return [_table(path, data, options) for path in _files(data)]
 
 
-def _table(path: Path, data: Path, options: ReadOptions) -> RawTable:
+def _table(path: Path, data: Path, options: ParsedOptions) -> RawTable:
     with file_errors(path):
         lines = [
             (n, text.rstrip("\r\n")) for n, text in enumerate(read_lines(path, TEXT_MB), 1) if text.strip()

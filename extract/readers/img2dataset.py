@@ -6,19 +6,19 @@ from pathlib import Path
 from encode_once.extract.readers import webdataset
 from encode_once.extract.readers.captioned_folder import table_of
 from encode_once.extract.readers.folders import Folder
-from encode_once.extract.readers.options import ReadOptions
+from encode_once.extract.readers.options import ParsedOptions
 from encode_once.extract.readers.raw import RawTable
 
 ABOUT = "what img2dataset writes: 00000/ or 00000.tar …, with 00000_stats.json"
 STATISTICS = re.compile(r"(\d+)_stats\.json")
 
 
-def recognises(data: Path, options: ReadOptions) -> bool:
+def recognises(data: Path, options: ParsedOptions) -> bool:
     """Whether there are statistics of shards."""
     return data.is_dir() and bool(_shards(data))
 
 
-def has_precedence(data: Path, options: ReadOptions) -> bool:
+def has_precedence(data: Path, options: ParsedOptions) -> bool:
     """Its .parquet files and archives are no data of other layouts."""
     return recognises(data, options)
 
@@ -30,7 +30,7 @@ def _shards(data: Path) -> list[str]:
     return [shard for shard in shards if shard in listing.folders or f"{shard}.tar" in listing.files]
 
 
-def read(data: Path, options: ReadOptions) -> list[RawTable]:
+def read(data: Path, options: ParsedOptions) -> list[RawTable]:
     """The table "train" of all shards. Images that were not downloaded have no row.
 
     Raises:

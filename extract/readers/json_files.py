@@ -23,7 +23,7 @@ from encode_once.extract.readers.image_search import SPLIT_NAMES
 from encode_once.extract.readers.json_text import HEAD, holds_records, parse
 from encode_once.extract.readers.label_studio import HEAD_NAMES, is_tasks, read_tasks
 from encode_once.extract.readers.limits import is_too_sparse
-from encode_once.extract.readers.options import ReadOptions
+from encode_once.extract.readers.options import ParsedOptions
 from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = "a .json file of columns, of FiftyOne, of Karpathy's splits or of Label Studio"
@@ -32,12 +32,12 @@ KARPATHY = ("filepath", "filename", "split", "sentences")  # names that are used
 OTHER_FILES = ("state.json", "dataset_info.json", "dataset_dict.json", "package.json", "config.json")
 
 
-def recognises(data: Path, options: ReadOptions) -> bool:
+def recognises(data: Path, options: ParsedOptions) -> bool:
     """Whether there are such files; in a folder only those with the name of a split, or a single one."""
     return bool(_files(data))
 
 
-def has_precedence(data: Path, options: ReadOptions) -> bool:
+def has_precedence(data: Path, options: ParsedOptions) -> bool:
     """Label Studio's tasks are records of another kind than those of tables."""
     return any(map(_is_label_studio, _files(data)))
 
@@ -67,7 +67,7 @@ def _is_label_studio(path: Path) -> bool:
     return head.lstrip().startswith(b"[") and all(name in head for name in HEAD_NAMES)
 
 
-def read(data: Path, options: ReadOptions) -> list[RawTable]:
+def read(data: Path, options: ParsedOptions) -> list[RawTable]:
     """The table of each file, or of each split in it.
 
     Raises:
@@ -76,7 +76,7 @@ def read(data: Path, options: ReadOptions) -> list[RawTable]:
     return [part for path in _files(data) for part in _read(path, data, options)]
 
 
-def _read(path: Path, data: Path, options: ReadOptions) -> list[RawTable]:
+def _read(path: Path, data: Path, options: ParsedOptions) -> list[RawTable]:
     with file_errors(path):
         text = read_regular(path)
         try:

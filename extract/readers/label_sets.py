@@ -8,7 +8,7 @@ from encode_once.cache.errors import UsageError
 from encode_once.cache.table import LabelSet, Table
 from encode_once.extract.readers.bad_rows import BadRows
 from encode_once.extract.readers.label_separation import separate_labels
-from encode_once.extract.readers.options import ReadOptions
+from encode_once.extract.readers.options import ParsedOptions
 from encode_once.extract.readers.split_rows import SplitRows
 from encode_once.extract.readers.understanding import labels_text, unknown_text
 
@@ -41,6 +41,18 @@ class NamedColumns:
         return cls(text, name or column, (column,), separator, is_new)
 
 
+def all_named_columns(texts: Sequence[str], earlier: Sequence[str] = ()) -> list[NamedColumns]:
+    """Those that the user names, and those of an earlier extract with other names.
+
+    Raises:
+        UsageError: a text names no column.
+    """
+    new = [NamedColumns.parse(text) for text in texts]
+    names = {named.name for named in new}
+    old = [NamedColumns.parse(text, is_new=False) for text in earlier]
+    return [*new, *(named for named in old if named.name not in names)]
+
+
 @dataclass
 class ReadLabelSets:
     """The label sets of each split, what was understood of them, and warnings."""
@@ -53,8 +65,8 @@ class ReadLabelSets:
 def read_label_sets(
     label_sets: Sequence[NamedColumns],
     tables: Sequence[Table],
-    options: ReadOptions,
-    read: Callable[[ReadOptions], list[SplitRows]],
+    options: ParsedOptions,
+    read: Callable[[ParsedOptions], list[SplitRows]],
 ) -> ReadLabelSets:
     """Read the label sets of tables that were read with these options.
 

@@ -38,7 +38,7 @@ from encode_once.extract.readers.label_separation import (
 )
 from encode_once.extract.readers.label_sets import NamedColumns
 from encode_once.extract.readers.meaning import UnknownColumnsError, choice_of, understood
-from encode_once.extract.readers.options import ReadOptions
+from encode_once.extract.readers.options import ParsedOptions
 from encode_once.extract.readers.raw import Cells, RawTable, concatenated
 from encode_once.extract.readers.separators import Separator
 from encode_once.extract.readers.split_files import USUAL_SPLITS
@@ -121,7 +121,7 @@ def _pieces_of(path: Path, bad_rows: BadRows) -> Iterator[RawTable]:
 
 def read_large(
     raw: Sequence[RawTable],
-    options: ReadOptions,
+    options: ParsedOptions,
     label_separator: str | None,
     finder: ImageFinder,
     *,
@@ -161,17 +161,15 @@ def read_large(
     return parts, tables, problems + finder.unused(), unread
 
 
-def without_label_sets(data: Path, asked: Sequence[str], columns: Sequence[NamedColumns]) -> list[str]:
+def without_label_sets(data: Path, columns: Sequence[NamedColumns]) -> list[str]:
     """A warning about label sets of an earlier extract, which a table that is read in pieces cannot have.
 
-    asked: the names of those that the user asks for now.
-
     Raises:
-        UsageError: there are any.
+        UsageError: the user asks for new ones.
     """
-    if asked:
+    if new := next((named for named in columns if named.is_new), None):
         raise UsageError(
-            f"--label-set {asked[0]}: {data} has a table that is read in pieces, for which there are no "
+            f"--label-set {new.name}: {data} has a table that is read in pieces, for which there are no "
             "label sets: --label-column reads these labels instead"
         )
     if not columns:
@@ -268,7 +266,7 @@ class _Split:
     def __init__(
         self,
         table: RawTable,
-        options: ReadOptions,
+        options: ParsedOptions,
         labels: _LabelSeparator,
         finder: ImageFinder,
         *,

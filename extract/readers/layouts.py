@@ -22,7 +22,7 @@ from encode_once.extract.readers import (
 from encode_once.extract.readers.folders import Folder
 from encode_once.extract.readers.image_search import SPLIT_NAMES
 from encode_once.extract.readers.nearest import nearest_layout
-from encode_once.extract.readers.options import ReadOptions
+from encode_once.extract.readers.options import ParsedOptions
 from encode_once.extract.readers.raw import RawTable
 
 CONTAINERS: tuple[ModuleType, ...] = (
@@ -52,7 +52,7 @@ ANNOTATIONS: tuple[ModuleType, ...] = (coco, voc, yolo)
 WEAK: tuple[ModuleType, ...] = (json_files, image_lists, class_folders, captioned_folder)
 
 
-def read_raw(data: Path, options: ReadOptions) -> list[RawTable]:
+def read_raw(data: Path, options: ParsedOptions) -> list[RawTable]:
     """The table of each split.
 
     Raises:
@@ -73,7 +73,7 @@ def read_raw(data: Path, options: ReadOptions) -> list[RawTable]:
     return tables
 
 
-def _read(container: ModuleType, data: Path, options: ReadOptions) -> list[RawTable]:
+def _read(container: ModuleType, data: Path, options: ParsedOptions) -> list[RawTable]:
     tables: list[RawTable] = container.read(data, options)
     if container in ANNOTATIONS and (files := table.table_files(data)):
         tables[0].warnings.append(
@@ -82,7 +82,7 @@ def _read(container: ModuleType, data: Path, options: ReadOptions) -> list[RawTa
     return tables
 
 
-def _container(data: Path, options: ReadOptions) -> ModuleType | None:
+def _container(data: Path, options: ParsedOptions) -> ModuleType | None:
     """The container that the data is in; None if there is none.
 
     Raises:
@@ -111,7 +111,7 @@ def _split_folders(data: Path) -> list[Path]:
     return [data / name for name in sorted(Folder.listed(data).folders) if name.lower() in SPLIT_NAMES]
 
 
-def _of_split(folder: Path, options: ReadOptions) -> Sequence[RawTable]:
+def _of_split(folder: Path, options: ParsedOptions) -> Sequence[RawTable]:
     """The table in the folder of a split, called after the folder; none if the folder has no known layout.
 
     Raises:

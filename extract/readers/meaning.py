@@ -22,7 +22,7 @@ from encode_once.extract.readers.label_values import strings_in
 from encode_once.extract.readers.literals import PAIRS, literal
 from encode_once.extract.readers.missing import MISSING, is_missing
 from encode_once.extract.readers.one_hot import foreign, read_one_hot
-from encode_once.extract.readers.options import ReadOptions
+from encode_once.extract.readers.options import ParsedOptions
 from encode_once.extract.readers.raw import Cells, RawTable
 from encode_once.extract.readers.split_rows import SplitRows
 
@@ -34,7 +34,7 @@ class UnknownColumnsError(DataError):
 
 
 def understood(
-    table: RawTable, options: ReadOptions, train: Choice | None = None, before: Choice | None = None
+    table: RawTable, options: ParsedOptions, train: Choice | None = None, before: Choice | None = None
 ) -> SplitRows:
     """The rows of a table by the meaning of its columns.
 
@@ -50,7 +50,7 @@ def understood(
     return _Reading(table, options, before or choice_of(table, options, train)).rows()
 
 
-def choice_of(table: RawTable, options: ReadOptions, train: Choice | None = None) -> Choice:
+def choice_of(table: RawTable, options: ParsedOptions, train: Choice | None = None) -> Choice:
     """The columns of a table; arguments and errors as in `understood`."""
     if not table.n_rows:
         raise DataError(f"{table.files[0]}: the table has no rows")
@@ -77,7 +77,7 @@ def _refuse_unknown(table: RawTable, choice: Choice) -> None:
 class _Reading:
     """The rows of a table as its chosen columns say."""
 
-    def __init__(self, table: RawTable, options: ReadOptions, choice: Choice) -> None:
+    def __init__(self, table: RawTable, options: ParsedOptions, choice: Choice) -> None:
         self.table, self.options, self.choice, self.roles = table, options, choice, choice.roles
         self.bad: set[int] = set()  # rows with a cell that its column does not allow
         self.left_out: set[int] = set()  # rows with a cell of -1, if such rows are to be left out

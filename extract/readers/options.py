@@ -1,10 +1,13 @@
 """The user's options for reading."""
 
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
+from encode_once.cache.errors import UsageError, unknown_name
 from encode_once.extract.readers.bad_rows import BadRows
 from encode_once.extract.readers.one_hot import Uncertain
 
@@ -84,14 +87,67 @@ class Columns:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """The user's options for reading.
+    """How data are read: which columns mean what, where images are, and what labels are.
+
+    Attributes:
+        columns: names of a table's columns; those that are not set are guessed.
+        images: the folder of the images, or several, each as `DIR` or `SPLIT=DIR`, or URLs; by default
+            images are looked for in the data folder.
+        label_separator: between the labels of a row; by default it is inferred from the labels.
+        classes: the class names, if labels are vectors of 0 and 1.
+        uncertain: what -1 means in columns of 1, 0 and -1, one for each class; by default "unknown".
+            "missing" leaves such rows out.
+        unknown: marks of unknown labels: cells such as "NA", "blank" for those without content, and what
+            precedes the name of a label in lists, such as "?". Where a cell may hold several names, all
+            classes of a marked row are unknown.
+        keep_text: keep None, nan and the like as captions and labels.
+        skip_bad_rows: leave out rows that cannot be read, with a warning; by default they are an error.
+        label_sets: further labels of the rows, for `fit` to choose from, each as `NAME=COLUMNS`, see
+            `label_sets.NamedColumns.parse`.
+        corrections: a file of corrections of labels, see `readers.corrections`.
+        allow_urls: URLs below which images are fetched that a table names by URLs, in addition to those of
+            the data and the images.
+
+    Raises:
+        UsageError: `uncertain` has another meaning, a mark is empty, or a text stands where several may.
+    """
+
+    columns: Columns = field(default_factory=Columns)
+    images: str | os.PathLike[str] | Sequence[str] | None = None
+    label_separator: str | None = None
+    classes: Sequence[str] = ()
+    uncertain: Uncertain | None = None
+    unknown: Sequence[str] = ()
+    keep_text: bool = False
+    skip_bad_rows: bool = False
+    label_sets: Sequence[str] = ()
+    corrections: str | os.PathLike[str] | None = None
+    allow_urls: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("classes", "unknown", "label_sets", "allow_urls"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                raise UsageError(f"{name} is the text {value!r}: pass a list of texts")
+        if self.uncertain is not None and self.uncertain not in get_args(Uncertain):
+            raise unknown_name("meaning of -1", self.uncertain, get_args(Uncertain))
+        if not all(map(str.strip, self.unknown)):
+            raise UsageError("--unknown has an empty mark; for blank cells, use --unknown blank")
+
+    @property
+    def changes_labels(self) -> bool:
+        """Whether an option says which labels rows have, for which a table is read without encoders, too."""
+        options = self.corrections, self.unknown, self.uncertain, self.label_separator, self.classes
+        return bool(self.columns.labels or self.columns.unknown or self.label_sets or any(options))
+
+
+@dataclass(frozen=True)
+class ParsedOptions:
+    """`ReadOptions` as the containers take them.
 
     `images` are the folders that image names are relative to; by default they are searched next to the table.
-    `classes` are the names of the positions in vectors of 0 and 1.
-    `uncertain` is what -1 means in columns of 0, 1 and -1; rows with "missing" cells are left out.
-    `unknown` are marks of unknown labels: cells in columns of 0 and 1, `BLANK` for blank ones. In lists of
-    labels, a mark precedes the name of an unknown one; alone, it means every class of the row.
-    `keep_text` keeps None, nan and the like as captions and labels.
+    `unknown` are marks without spaces around them, of cells in columns of 0 and 1, `BLANK` for blank ones. In
+    lists of labels, a mark precedes the name of an unknown one; alone, it means every class of the row.
     `bad_rows` decides what happens to rows that cannot be read.
     `label_sets` are columns of label sets: where several have names of labels, the others are the labels.
     """

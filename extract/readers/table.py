@@ -9,7 +9,7 @@ from pathlib import Path
 
 from encode_once.extract.readers.folders import Folder
 from encode_once.extract.readers.large_tables import is_large, large_table
-from encode_once.extract.readers.options import ReadOptions
+from encode_once.extract.readers.options import ParsedOptions
 from encode_once.extract.readers.raw import RawTable, concatenated
 from encode_once.extract.readers.split_files import USUAL_SPLITS, files_by_split, missing_shards
 from encode_once.extract.readers.table_files import OPENERS, is_table, open_table
@@ -25,12 +25,12 @@ MOST_TEXTS = 20  # .txt files in a folder that may be tables
 PLAIN_FOLDERS = ("data", "images")  # of images next to a table; others are looked for by `image_lookup`
 
 
-def recognises(data: Path, options: ReadOptions) -> bool:
+def recognises(data: Path, options: ParsedOptions) -> bool:
     """Whether there are such files."""
     return bool(table_files(data))
 
 
-def has_precedence(data: Path, options: ReadOptions) -> bool:
+def has_precedence(data: Path, options: ParsedOptions) -> bool:
     """Whether it is the plain data folder, whatever else is in it."""
     return any(path.name.lower() in ("train.csv", "test.csv") for path in table_files(data))
 
@@ -56,7 +56,7 @@ def table_files(data: Path) -> list[Path]:
     return []
 
 
-def read(data: Path, options: ReadOptions) -> list[RawTable]:
+def read(data: Path, options: ParsedOptions) -> list[RawTable]:
     """The table of each split; see `split_files` for which files these are.
 
     Numbered files whose columns differ are no shards, but tables of their own, unless their names say "of".

@@ -11,14 +11,14 @@ from encode_once.extract.readers.csv_grammar import read_lines
 from encode_once.extract.readers.errors import file_errors
 from encode_once.extract.readers.folders import Folder
 from encode_once.extract.readers.image_search import SPLIT_NAMES
-from encode_once.extract.readers.options import ReadOptions
+from encode_once.extract.readers.options import ParsedOptions
 from encode_once.extract.readers.raw import RawTable, Roles
 
 ABOUT = "Pascal VOC: Annotations/ with an .xml for each image of JPEGImages/, splits in ImageSets/Main/"
 PARTS = ("train", "val", "test")  # of which trainval is made
 
 
-def recognises(data: Path, options: ReadOptions) -> bool:
+def recognises(data: Path, options: ParsedOptions) -> bool:
     """Whether there are annotations in .xml."""
     return data.is_dir() and _annotations(data) is not None
 
@@ -35,7 +35,7 @@ def _annotations(data: Path) -> Path | None:
     return None
 
 
-def read(data: Path, options: ReadOptions) -> list[RawTable]:
+def read(data: Path, options: ParsedOptions) -> list[RawTable]:
     """The table of each split in ImageSets/Main/; without, "train" of all annotations.
 
     Raises:

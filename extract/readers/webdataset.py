@@ -27,7 +27,7 @@ from encode_once.extract.readers.errors import file_errors
 from encode_once.extract.readers.folders import Folder
 from encode_once.extract.readers.json_text import parse
 from encode_once.extract.readers.limits import is_too_sparse
-from encode_once.extract.readers.options import ReadOptions
+from encode_once.extract.readers.options import ParsedOptions
 from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = (
@@ -41,7 +41,7 @@ MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # of gzip, bzip
 BLOCK = 512  # bytes of a tar archive's header
 
 
-def recognises(data: Path, options: ReadOptions) -> bool:
+def recognises(data: Path, options: ParsedOptions) -> bool:
     """Whether there are archives; compressed ones count too, so that `read` can refuse them."""
     return bool(_archives(data))
 
@@ -51,7 +51,7 @@ def _archives(data: Path) -> list[Path]:
     return [path for path in paths if path.name.lower().endswith((".tar", *COMPRESSED))]
 
 
-def read(data: Path, options: ReadOptions) -> list[RawTable]:
+def read(data: Path, options: ParsedOptions) -> list[RawTable]:
     """The table of each archive name without number.
 
     The other values of the JSON objects are columns, too, which `--label-column` may name.

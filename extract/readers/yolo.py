@@ -14,19 +14,19 @@ from encode_once.extract.readers.captioned_folder import natural
 from encode_once.extract.readers.csv_grammar import read_lines
 from encode_once.extract.readers.errors import file_errors
 from encode_once.extract.readers.folders import Folder, check_links
-from encode_once.extract.readers.options import ReadOptions
+from encode_once.extract.readers.options import ParsedOptions
 from encode_once.extract.readers.raw import RawTable, Roles
 
 ABOUT = "YOLO: images/ and labels/ with texts of class numbers, names in data.yaml or classes.txt"
 NAMES = ("classes.txt", "obj.names", "labels.txt", "predefined_classes.txt")
 
 
-def recognises(data: Path, options: ReadOptions) -> bool:
+def recognises(data: Path, options: ParsedOptions) -> bool:
     """Whether there are images and labels in such folders, or texts and names of classes next to images."""
     return data.is_dir() and bool(_folders(data))
 
 
-def has_precedence(data: Path, options: ReadOptions) -> bool:
+def has_precedence(data: Path, options: ParsedOptions) -> bool:
     """Texts next to images are class numbers if there is a list of the classes."""
     return recognises(data, options) and _folders(data) == [("train", data, data)]
 
@@ -55,7 +55,7 @@ def _has_texts(folder: Path) -> bool:
     return any(name.endswith(".txt") and name not in NAMES for name in Folder.listed(folder).files)
 
 
-def read(data: Path, options: ReadOptions) -> list[RawTable]:
+def read(data: Path, options: ParsedOptions) -> list[RawTable]:
     """The table of each split.
 
     Raises:
@@ -112,7 +112,7 @@ def _table(
     data: Path,
     source: Sequence[Path],
     names: dict[int, str],
-    options: ReadOptions,
+    options: ParsedOptions,
 ) -> RawTable:
     listing, texts = Folder.listed(images.resolve()), Folder.listed(labels.resolve()).files
     check_links(listing, data, options.images)

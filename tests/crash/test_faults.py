@@ -10,7 +10,7 @@ import pytest
 from encode_once.cache import Store, StoreError
 from encode_once.cache.format import feature_writer
 from encode_once.cache.maintenance import verify
-from encode_once.extract import encode
+from encode_once.extract import ComputeOptions, encode
 from tests.conftest import vectors_file
 from tests.crash.workload import arguments, check_rows, committed, readable
 
@@ -56,7 +56,9 @@ def run(folder, tmp_path, monkeypatch):
     data, weights = folder(ROWS), {"glove-100": str(vectors_file(tmp_path / "vectors.txt"))}
 
     def extract(store):
-        return encode(data, ["glove-100"], store, weights=weights, batch_size=1, progress=False)
+        return encode(
+            data, ["glove-100"], store, weights=weights, compute=ComputeOptions(batch_size=1), progress=False
+        )
 
     return extract
 

@@ -162,9 +162,24 @@ def test_labels_are_those_of_the_command(place):
             "trust is for a folder of data",
         ),
         (
-            lambda: eo.evaluate("runs/linear", "other", colums=3),
+            lambda: eo.evaluate("runs/linear", read=eo.ReadOptions(keep_text=True)),
             UsageError,
-            "unknown argument 'colums': did you mean 'columns'",
+            "read is for a folder of data",
+        ),
+        (
+            lambda: eo.evaluate("runs/linear", compute=eo.ComputeOptions(workers=1)),
+            UsageError,
+            "compute is for a folder of data",
+        ),
+        (
+            lambda: eo.evaluate("runs/linear", "other", compute=eo.ComputeOptions(bit_depth=12)),
+            UsageError,
+            "bit_depth is that of the features that a run was fitted on",
+        ),
+        (
+            lambda: eo.Predictor("runs/linear", compute=eo.ComputeOptions("float16")),
+            UsageError,
+            "precision is that of the features that a run was fitted on",
         ),
         (lambda: eo.predict("runs/linear", "nowhere"), EncodeOnceError, "nowhere"),
         (lambda: eo.predict("runs/linear", "input", table="tst"), UsageError, "did you mean 'test'"),

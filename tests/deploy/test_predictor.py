@@ -26,6 +26,7 @@ from encode_once.classify.runs.predict import label_rows
 from encode_once.classify.runs.prevalence import decided
 from encode_once.cli import main
 from encode_once.deploy.predictor import PredictionWarning, Predictor
+from encode_once.extract import ComputeOptions
 from encode_once.extract.encoders.base import Tower
 from tests.conftest import WORDS, files_of, picture, shorten_fits, vectors_file
 from tests.test_captions import CAPTIONER, CAPTIONS
@@ -407,7 +408,7 @@ class SlowSet(set):
 def test_heads_score_in_several_threads(images_only, head):
     options = ["--set", "epochs=2", "--set", "progress=false"] if head == "mlp" else []
     images_only("fit", "--head", head, "--features", LITE0, *options, "--run", "run", "--overwrite")
-    check_threads(Predictor("run", workers=2))
+    check_threads(Predictor("run", compute=ComputeOptions(workers=2)))
 
 
 def test_threads_that_call_at_once_get_equal_results(on_images):

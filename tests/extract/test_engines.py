@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from encode_once.cache import DataError, Store, UsageError
-from encode_once.extract import encode
+from encode_once.extract import ComputeOptions, ReadOptions, encode, pipeline
 from encode_once.extract.encoders.base import cut_remarks, summed_remarks
 from encode_once.extract.engines import LocalEngine, engine_named
 from encode_once.extract.errors import UnknownEncoderError
@@ -51,7 +51,7 @@ def test_a_cluster_that_was_started_ends_with_an_error_before_encoding(folder, m
     ray = MagicMock()
     monkeypatch.setattr(ray_engine, "_connect", lambda: (ray, True))
     with pytest.raises(UnknownEncoderError):
-        encode(folder(), ["no such encoder"], engine="ray", device="cpu", workers=1)
+        encode(folder(), ["no such encoder"], engine="ray", device="cpu", compute=ComputeOptions(workers=1))
     ray.shutdown.assert_called_once_with()
 
 
@@ -153,9 +153,8 @@ def test_actors_store_what_the_local_engine_stores(folder, tmp_path, monkeypatch
             engine,
             captions=["table", CAPTIONS],
             engine=engine,
-            workers=1,
-            batch_size=3,
-            allow_urls=[site.url],
+            compute=ComputeOptions(workers=1, batch_size=3),
+            read=ReadOptions(allow_urls=[site.url]),
             weights={"glove-100": str(vectors_file(tmp_path / "vectors.txt"))},
             progress=False,
         )
@@ -304,6 +303,16 @@ def test_an_actor_reserves_a_core_for_each_of_its_threads(monkeypatch, nodes, de
     monkeypatch.setattr(ray_engine, "_connect", lambda: (FakeRay(nodes), False))
     with RayEngine(None) as engine:
         assert (engine.device(device), engine.threads(workers)) == expected
+
+
+def test_the_threads_of_an_extraction_are_those_of_an_actor_with_its_gpu(monkeypatch):
+    def settings(device, threads, *others, **options):
+        raise InterruptedError(f"{threads} threads on {device}")
+
+    monkeypatch.setattr(ray_engine, "_connect", lambda: (FakeRay(GPUS), False))
+    monkeypatch.setattr(pipeline, "EncodeSettings", settings)
+    with pytest.raises(InterruptedError, match="6 threads on cuda"):
+        encode("input", ["efficientnet-lite0"], engine="ray")
 
 
 @pytest.mark.parametrize(

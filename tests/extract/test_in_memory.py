@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from encode_once.cache import SpecMismatchError, Store
-from encode_once.extract import encode
+from encode_once.extract import ComputeOptions, encode
 from encode_once.extract.batches import DecodedInput
 from encode_once.extract.encoders.base import RANDOM
 from encode_once.extract.errors import InputError
@@ -43,7 +43,7 @@ def run_in(tmp_path, monkeypatch):
 @pytest.mark.parametrize("workers", [1, 3])
 def test_rows_and_errors_are_in_the_order_of_the_inputs(run_in, store, tmp_path, workers):
     specs = {ENCODER: {name: store.feature(f"{ENCODER}/{name}").spec for name in ("pooled", "regions")}}
-    loaded = LoadedEncoders(specs, {}, device="cpu", workers=workers, batch_size=2)
+    loaded = LoadedEncoders(specs, {}, device="cpu", compute=ComputeOptions(workers=workers, batch_size=2))
     (table,) = store.tables()
     paths = [tmp_path / "input" / "data" / f"{row}.png" for row in range(9)]
     inputs = [Opened(path) for path in [*paths[:4], None, *paths[4:]]]

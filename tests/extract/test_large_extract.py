@@ -13,7 +13,7 @@ from encode_once.cache import Shard, Store, large_arrays
 from encode_once.cache.bench.peak_memory import with_peak_memory
 from encode_once.cache.format.feature_writer import FeatureWriter
 from encode_once.cache.table_spool import TableSpool
-from encode_once.extract import encode, workers
+from encode_once.extract import ComputeOptions, encode, workers
 from encode_once.extract.readers import large_tables
 
 ENCODER = """
@@ -108,7 +108,8 @@ def test_after_a_kill_the_same_command_encodes_what_is_missing(
     monkeypatch.setattr(large_tables, "PIECE_ROWS", 7)
     monkeypatch.setattr(large_arrays, "BLOCK", 4)
     monkeypatch.setattr(workers, "COMMIT_SECONDS", 0)
-    path, options = write(tmp_path / "train.csv", 40), {"progress": False, "batch_size": 4}
+    path = write(tmp_path / "train.csv", 40)
+    options = {"progress": False, "compute": ComputeOptions(batch_size=4)}
     encode(path, [letters], "whole", **options)
     pid = os.fork()
     if pid == 0:

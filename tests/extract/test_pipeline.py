@@ -1,6 +1,7 @@
 import itertools
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from encode_once.cache import DataError, Shard, SpecMismatchError, Store, UsageError, content_key
 from encode_once.cache.export import export, select
 from encode_once.classify.data.features import choose, trials
-from encode_once.extract import batches, encode, pipeline, workers
+from encode_once.extract import ComputeOptions, batches, encode, pipeline, workers
 from encode_once.extract.encoders import precision
 from encode_once.extract.encoders.base import Tower
 from encode_once.extract.errors import WeightsError
@@ -75,8 +76,14 @@ def test_an_image_is_decoded_once_for_all_encoders(folder, tmp_path, decoded):
 def test_several_encoders_at_once_give_the_same_vectors_as_one_at_a_time(folder, tmp_path):
     root = folder(5)
     together, alone = Store(tmp_path / "together"), Store(tmp_path / "alone")
-    encode(root, [LITE0, ARCH], together, weights={ARCH: "random"}, batch_size=2, workers=3)
-    encode(root, [ARCH], alone, weights={ARCH: "random"}, workers=1)
+    encode(
+        root,
+        [LITE0, ARCH],
+        together,
+        weights={ARCH: "random"},
+        compute=ComputeOptions(batch_size=2, workers=3),
+    )
+    encode(root, [ARCH], alone, weights={ARCH: "random"}, compute=ComputeOptions(workers=1))
     (table,) = alone.tables()
     for name, modality in ((f"{TRIAL}/image", "image"), (f"{TRIAL}/text", "caption")):
         keys = table.keys(modality)
@@ -252,26 +259,28 @@ def test_an_encoder_that_cannot_be_loaded_leaves_no_table_and_no_feature(folder,
 
 def test_the_default_precision_is_that_of_the_stored_rows(folder, tmp_path):
     root, store = folder(2), Store(tmp_path / "store")
-    encode(root, [ARCH], store, weights={ARCH: "random"}, precision="bfloat16")
+    encode(root, [ARCH], store, weights={ARCH: "random"}, compute=ComputeOptions(precision="bfloat16"))
     picture(50).save(root / "data" / "0.png")
     assert counts(encode(root, [ARCH], store, weights={ARCH: "random"}), f"{TRIAL}/image") == (1, 1, 0)
     with pytest.raises(SpecMismatchError, match="precision: stored bfloat16 weights, asked for float32"):
-        encode(root, [ARCH], store, weights={ARCH: "random"}, precision="float32")
+        encode(root, [ARCH], store, weights={ARCH: "random"}, compute=ComputeOptions(precision="float32"))
 
 
 def test_rows_keep_the_way_in_which_their_precision_is_computed(folder, tmp_path, monkeypatch):
     root, store = folder(2), Store(tmp_path / "store")
     monkeypatch.setattr(precision, "least_cosine", lambda _, lowered, *rest: 0.99 if lowered.is_cast else 1.0)
     tiny, name = "timm:test_vit", "timm:test_vit+random/pooled"
-    options = {"weights": {tiny: "random"}, "precision": "bfloat16"}
-    encode(root, [tiny], store, **options)
+    options = {"weights": {tiny: "random"}}
+    bfloat16 = ComputeOptions("bfloat16")
+    encode(root, [tiny], store, **options, compute=bfloat16)
     assert store.feature(name).spec["precision"] == "bfloat16"  # autocast
     picture(50).save(root / "data" / "0.png")
-    report = encode(root, [tiny], store, **options, min_cosine=0.9)  # which the weights reach, too
+    lenient = replace(bfloat16, min_cosine=0.9)  # which the weights reach, too
+    report = encode(root, [tiny], store, **options, compute=lenient)
     assert counts(report, name) == (1, 1, 0)
     assert store.feature(name).record.provenance["backend"] == "torch, autocast to bfloat16"
     other = Store(tmp_path / "other")
-    encode(root, [tiny], other, **options, min_cosine=0.9)
+    encode(root, [tiny], other, **options, compute=lenient)
     feature = other.feature(name)
     assert feature.spec["precision"] == "bfloat16 weights"
     assert feature.key != store.feature(feature.name).key
@@ -279,7 +288,13 @@ def test_rows_keep_the_way_in_which_their_precision_is_computed(folder, tmp_path
 
 def test_shards_do_not_choose_by_speed(folder, tmp_path):
     with pytest.raises(UsageError, match="--precision fast: shards on other machines would differ"):
-        encode(folder(2), [LITE0], tmp_path / "store", precision="fast", shard=Shard(0, 2))
+        encode(
+            folder(2),
+            [LITE0],
+            tmp_path / "store",
+            compute=ComputeOptions(precision="fast"),
+            shard=Shard(0, 2),
+        )
 
 
 def test_fast_decides_the_precision_of_new_features_only(folder, tmp_path, monkeypatch):
@@ -287,11 +302,20 @@ def test_fast_decides_the_precision_of_new_features_only(folder, tmp_path, monke
     encode(root, [ARCH], tmp_path / "exact", weights=weights)
     monkeypatch.setattr(precision, "MIN_INPUTS", 1)
     monkeypatch.setattr(precision, "_speed", lambda exact, *_: 2.0 if "text" in exact.specs else 1.0)
-    again = encode(root, [ARCH], tmp_path / "exact", weights=weights, precision="fast")
+    again = encode(
+        root, [ARCH], tmp_path / "exact", weights=weights, compute=ComputeOptions(precision="fast")
+    )
     assert counts(again, f"{TRIAL}/text") == (0, 4, 0)
     logged = []
     new = Store(tmp_path / "new")
-    report = encode(root, [ARCH], new, weights=weights, min_cosine=0.99, precision="fast", log=logged.append)
+    report = encode(
+        root,
+        [ARCH],
+        new,
+        weights=weights,
+        compute=ComputeOptions(min_cosine=0.99, precision="fast"),
+        log=logged.append,
+    )
     assert logged == [line for line in report.warnings if "bfloat16" in line]
     assert f"{TRIAL}/text: bfloat16 is 2.0 times as fast" in logged[0]
     specs = {name: new.feature(name).spec["precision"] for name in new.features()}

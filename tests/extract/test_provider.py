@@ -13,5 +13,5 @@ def test_only_the_towers_of_the_features_run(folder, tmp_path):
     weights, name = tmp_path / "clip.pt", f"open_clip:{ARCH}"
     torch.save(open_clip.create_model(ARCH).state_dict(), weights)
     store = Store(tmp_path / "store")
-    Provider(str(folder(3)), store, {name: str(weights)}, progress=False).make([f"{name}/image"])
+    Provider(str(folder(3)), store, {name: str(weights)}).make([f"{name}/image"])
     assert store.features() == [f"{name}/image"]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from encode_once.cache import DataError, SpecMismatchError, Store
-from encode_once.extract import encode
+from encode_once.extract import ComputeOptions, encode
 from encode_once.extract.reencode import TOLERANCE, recompute
 from tests.conftest import picture
 
@@ -12,7 +12,13 @@ TRIAL = f"{ARCH}+random"
 
 @pytest.fixture
 def store(folder, tmp_path):
-    encode(folder(6), [ARCH, "glove-50"], tmp_path / "store", weights={ARCH: "random"}, workers=1)
+    encode(
+        folder(6),
+        [ARCH, "glove-50"],
+        tmp_path / "store",
+        weights={ARCH: "random"},
+        compute=ComputeOptions(workers=1),
+    )
     return Store(tmp_path / "store")
 
 

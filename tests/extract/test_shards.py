@@ -10,7 +10,7 @@ from encode_once.cache import Shard, Store
 from encode_once.cache.keys import present
 from encode_once.cache.maintenance import verify
 from encode_once.cache.merge import merge
-from encode_once.extract import encode, shards
+from encode_once.extract import ReadOptions, encode, shards
 from encode_once.extract.images import containers, hashing
 from tests.conftest import picture, vectors_file, write_data
 from tests.extract.images.test_decode import saved
@@ -25,7 +25,7 @@ def extract(tmp_path):
     weights = {VIT: "random", GLOVE: str(vectors_file(tmp_path / "vectors.txt"))}
 
     def extract(data, store, shard=None, names=(VIT, GLOVE), images=None):
-        options = {"device": "cpu", "progress": False, "images": images}
+        options = {"device": "cpu", "progress": False, "read": ReadOptions(images=images)}
         return encode(data, names, store, weights=weights, shard=shard, **options)
 
     return extract

@@ -30,10 +30,11 @@ from encode_once.cache.settings import default_map
 from encode_once.cache.table import KIND, WITH_HEADER
 from encode_once.classify.runs.score_file import read_score_file, write_scores
 from encode_once.cli import main
-from encode_once.extract.corrections import correct
+from encode_once.extract import ReadOptions
 from encode_once.extract.images.decode import decode, quiet_pillow
 from encode_once.extract.images.hashing import add_keys
 from encode_once.extract.readers import read, understand
+from encode_once.extract.readers.corrections import correct
 from tests.classify.runs.labelling import label_file
 from tests.classify.runs.reseal import reseal
 from tests.conftest import WORDS, picture, vectors_file
@@ -106,7 +107,7 @@ def read_data(folder, name):
     refusals = []
     for skip_bad_rows in (True, False):
         try:
-            for table in read(path, skip_bad_rows=skip_bad_rows)[0].values():
+            for table in read(path, ReadOptions(skip_bad_rows=skip_bad_rows))[0].values():
                 add_keys(table, store.files, 1)
                 store.save(table)
         except REPORTED as error:

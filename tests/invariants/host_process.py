@@ -96,11 +96,18 @@ def library(data, folder):
     from encode_once.classify import fit, load_run
     from encode_once.classify.decisions.rule import DecisionSpec
     from encode_once.deploy.onnx_export import export_onnx
-    from encode_once.extract import encode
+    from encode_once.extract import ComputeOptions, encode
     from encode_once.extract.reencode import recompute
 
     encoder, store = "timm:test_efficientnet", Store(folder / "store")
-    encode(data, [encoder], store, weights={encoder: "random"}, backend="onnxruntime", progress=False)
+    encode(
+        data,
+        [encoder],
+        store,
+        weights={encoder: "random"},
+        compute=ComputeOptions(backend="onnxruntime"),
+        progress=False,
+    )
     encode(data, ["alexnet"], store, weights={"alexnet": "random"}, progress=False)
     encode(data, ["timm:test_vit"], store, weights={"timm:test_vit": "random"}, progress=False)
     assert recompute(store, 2, [f"{encoder}+random/pooled"])

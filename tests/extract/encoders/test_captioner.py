@@ -23,7 +23,7 @@ from encode_once.cache.captions import read_texts
 from encode_once.classify import fit
 from encode_once.classify.spec import FitSpec
 from encode_once.cli import main
-from encode_once.extract import encode
+from encode_once.extract import ComputeOptions, encode
 from encode_once.extract.encoders import captioner, towers
 from encode_once.extract.encoders.base import Options
 from encode_once.extract.errors import WeightsError
@@ -184,7 +184,14 @@ def test_a_spec_contains_everything_that_determines_captions(coca_tower, blip_to
 
 def test_captions_are_stored_as_bytes_of_text(folder, tmp_path, blip, blip_tower):
     root, store = folder(5), Store(tmp_path / "store")
-    report = encode(root, ["captioner"], store, weights={"captioner": str(blip)}, device="cpu", batch_size=2)
+    report = encode(
+        root,
+        ["captioner"],
+        store,
+        weights={"captioner": str(blip)},
+        device="cpu",
+        compute=ComputeOptions(batch_size=2),
+    )
     assert report.features["captioner/text"].encoded == 5
     feature = store.feature("captioner/text")
     assert (feature.holds_texts, feature.ragged, feature.dim) == (True, True, 1)

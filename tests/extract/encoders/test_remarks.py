@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from encode_once.extract import encode
+from encode_once.extract import ComputeOptions, encode
 from encode_once.extract.encoders import towers
 from encode_once.extract.encoders.base import Options
 
@@ -112,7 +112,7 @@ def test_extract_warns_only_of_captions_that_it_encodes(folder, tmp_path, bert):
     (root / "train.csv").write_text(
         f"ImageID,Labels,Caption\n0.png,a,a dog\n1.png,a,{long}\n2.png,a,{long}\n"
     )
-    options = {"weights": {"bert-base": str(bert)}, "workers": 2}
+    options = {"weights": {"bert-base": str(bert)}, "compute": ComputeOptions(workers=2)}
     warning = "bert-base/pooled, bert-base/tokens: 1 caption is longer than 8 tokens and was cut"
     assert warning in encode(root, ["bert-base"], tmp_path / "store", **options).warnings
     assert not encode(root, ["bert-base"], tmp_path / "store", **options).warnings

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from encode_once.cache import Store
-from encode_once.extract import encode
+from encode_once.extract import ComputeOptions, encode
 from encode_once.extract.encoders import runtime, towers
 from encode_once.extract.encoders.base import Options
 from encode_once.extract.errors import WeightsError
@@ -136,7 +136,13 @@ def test_a_runtime_with_different_vectors_is_not_used(network, run, images, monk
 def test_both_runtimes_store_the_same_rows(folder, tmp_path):
     root, rows = folder(5), {}
     for backend in ("torch", "onnxruntime"):
-        encode(root, [TINY], tmp_path / backend, weights={TINY: "random"}, backend=backend)
+        encode(
+            root,
+            [TINY],
+            tmp_path / backend,
+            weights={TINY: "random"},
+            compute=ComputeOptions(backend=backend),
+        )
         store = Store(tmp_path / backend)
         (table,) = store.tables()
         rows[backend] = store.feature(f"{TINY}+random/pooled").read(table.keys("image")).astype(np.float32)

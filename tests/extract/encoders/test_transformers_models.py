@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from encode_once.cache import Store
-from encode_once.extract import encode
+from encode_once.extract import ComputeOptions, encode
 from encode_once.extract.encoders import towers
 from encode_once.extract.encoders.base import Options
 from encode_once.extract.errors import UnknownEncoderError, WeightsError
@@ -120,7 +120,14 @@ def test_vectors_do_not_depend_on_the_batch(bert):
 
 def test_captions_go_through_the_pipeline(folder, tmp_path, bert):
     root, store = folder(9), Store(tmp_path / "store")
-    report = encode(root, ["bert-base"], store, weights={"bert-base": str(bert)}, batch_size=4, device="cpu")
+    report = encode(
+        root,
+        ["bert-base"],
+        store,
+        weights={"bert-base": str(bert)},
+        compute=ComputeOptions(batch_size=4),
+        device="cpu",
+    )
     assert {name: counts.encoded for name, counts in report.features.items()} == {
         "bert-base/pooled": 9,
         "bert-base/tokens": 9,

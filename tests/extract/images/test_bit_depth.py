@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from encode_once.cache import SpecMismatchError, Store
-from encode_once.extract import encode
+from encode_once.extract import ComputeOptions, encode
 from encode_once.extract.encoders.base import Tower
 from encode_once.extract.images.bit_depth import common_bit_depth
 from encode_once.extract.images.decode import decode
@@ -143,4 +143,4 @@ def test_an_extraction_scales_by_the_depth_and_keeps_it(tmp_path, monkeypatch):
         500 / 16, abs=1
     )
     with pytest.raises(SpecMismatchError, match="bit_depth: stored 12"):
-        encode(root, [name], store, progress=False, bit_depth=16)
+        encode(root, [name], store, progress=False, compute=ComputeOptions(bit_depth=16))

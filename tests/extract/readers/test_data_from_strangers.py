@@ -10,7 +10,7 @@ from pyarrow import parquet
 from encode_once.cache import DataError, Store
 from encode_once.cache.file_index import FileIndex
 from encode_once.cache.input_files import IMAGE_MB, TEXT_MB
-from encode_once.extract import encode
+from encode_once.extract import ReadOptions, encode
 from encode_once.extract.encoders.base import file_identity
 from encode_once.extract.errors import InputError, WeightsError
 from encode_once.extract.images import hashing
@@ -351,7 +351,7 @@ def test_bad_rows_are_an_error_or_are_left_out_counted_and_named(tmp_path, name)
     path = tmp_path / name
     BAD_ROWS[name](path)
     first = error(path).removesuffix("; --skip-bad-rows leaves such rows out")
-    tables, warnings = read(path, skip_bad_rows=True)
+    tables, warnings = read(path, ReadOptions(skip_bad_rows=True))
     (rows,) = tables.values()
     assert [row_id.removesuffix(".jpg") for row_id in rows.ids] == ["0", "2"]
     assert rows.captions == ["a", "c"]
@@ -365,7 +365,7 @@ def test_a_bad_annotation_is_left_out_with_its_image(tmp_path):
     annotations = ({"image_id": 1001, "category_id": 99}, {"image_id": 5, "category_id": 1}, None)
     root = coco_with(tmp_path, *annotations)
     assert "the category 99, which is not listed" in error(root)
-    tables, warnings = read(root, skip_bad_rows=True)
+    tables, warnings = read(root, ReadOptions(skip_bad_rows=True))
     assert tables["train"].ids == ["0.jpg", "2.jpg"]
     assert any(line.startswith("rows that cannot be read: 3 (first: ") for line in warnings)
 

@@ -61,7 +61,7 @@ def copies(monkeypatch):
 def with_keys(url, place, **options):
     """The tables with the keys of their images, and the warnings."""
     with allowing(readers.allowed_urls(url, options.get("images"))):
-        tables, warnings = readers.read(url, **options)
+        tables, warnings = readers.read(url, readers.ReadOptions(**options))
         for table in tables.values():
             assert hashing.add_keys(table, FileIndex(place / "files.sqlite"), 4) == {}
     return tables, warnings
@@ -234,7 +234,7 @@ def test_only_urls_that_the_user_names_are_fetched(tmp_path, bucket):
     table = tmp_path / "photos.csv"
     table.write_text("image,caption\n" + "".join(f"{image},a\n" for image in images))
     for options, number in (({}, 0), ({"allow_urls": [url]}, 1), ({"images": f"{url}/data"}, 1)):
-        reading = readers.understand(table, **options)
+        reading = readers.understand(table, readers.ReadOptions(**options))
         assert sum(map(bool, reading.tables["photos"].images)) == number
         assert f"{len(images) - number} rows name URLs" in " ".join(reading.warnings)
     at_url = bucket(table, "x/tables")

@@ -11,6 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from encode_once.cache.errors import DataError, MissingDataError, UsageError
+from encode_once.extract import ReadOptions
 from encode_once.extract.images import hashing
 from encode_once.extract.readers import Columns, read, understand
 from tests.extract.readers.writers import Sample, captioned_images, coco, hugging_face, web_dataset
@@ -21,7 +22,7 @@ SAMPLES = [Sample(f"{n}.jpg", b"%d" % n, [f"caption {n}"], ["dog"]) for n in ran
 def error(data, kind=DataError, **options):
     """The message of the error that reading raises, without its folder."""
     with pytest.raises(kind) as caught:
-        read(data, **options)
+        read(data, ReadOptions(**options))
     message = str(caught.value)
     assert "\n" not in message
     return message.replace(f"{data}/", "").replace(f"{data.parent}/", "")
@@ -183,7 +184,7 @@ def test_folders_of_cocos_images(tmp_path, folder):
     tables, warnings = read(root)
     assert tables["train"].images == [str((root / folder / f"{n}.jpg").resolve()) for n in range(6)]
     assert warnings == []
-    elsewhere, _ = read(root, images=tmp_path / "moved")
+    elsewhere, _ = read(root, ReadOptions(images=tmp_path / "moved"))
     assert elsewhere["train"].images[0] == str((tmp_path / "moved" / "0.jpg").resolve())
 
 
@@ -237,7 +238,7 @@ def test_named_columns_have_precedence_over_guessed_columns(tmp_path):
     (tmp_path / "photos" / "x.jpg").touch()
     (tmp_path / "train.csv").write_text("id,path,where,text,alt,title,tags,kind\n7,no,x.jpg,t,a,b,c,d;e\n")
     columns = Columns(image="where", captions=("title", "alt"), labels=("kind",))
-    tables, warnings = read(tmp_path, columns=columns, images=tmp_path / "photos")
+    tables, warnings = read(tmp_path, ReadOptions(columns=columns, images=tmp_path / "photos"))
     table = tables["train"]
     assert (table.ids, table.id_column) == (["7"], "id")
     assert table.images == [str((tmp_path / "photos" / "x.jpg").resolve())]
@@ -316,7 +317,7 @@ def test_label_names_with_every_separator_are_an_error(tmp_path):
     labels = ["a b", "c;d", "e|f", "g, h"]
     (tmp_path / "x.jsonl").write_text(json.dumps({"id": 1, "text": "a", "labels": labels}) + "\n")
     assert "--label-separator" in error(tmp_path / "x.jsonl")
-    tables, _ = read(tmp_path / "x.jsonl", label_separator="/")
+    tables, _ = read(tmp_path / "x.jsonl", ReadOptions(label_separator="/"))
     assert tables["x"].labels == [tuple(labels)]
     assert "labels contain ';', such as 'c;d'" in error(tmp_path / "x.jsonl", label_separator=";")
 
@@ -483,4 +484,4 @@ def test_an_incomplete_dataset_is_an_error(tmp_path):
 def test_members_that_lead_out_of_their_archive_are_refused(tmp_path, name):
     path = archive(tmp_path / "x.tar", ("1.jpg", b"x"), (name, b"y"))
     assert f"member '{name}': cannot be read (its name leads out of the archive)" in error(path)
-    assert read(path, skip_bad_rows=True)[0]["x"].ids == ["1.jpg"]
+    assert read(path, ReadOptions(skip_bad_rows=True))[0]["x"].ids == ["1.jpg"]

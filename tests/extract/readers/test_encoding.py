@@ -12,7 +12,7 @@ from encode_once.cache import Store, content_key
 from encode_once.cache.maintenance import compact, drop_unreferenced
 from encode_once.classify.data import features
 from encode_once.cli import main
-from encode_once.extract import Columns, encode
+from encode_once.extract import Columns, ComputeOptions, ReadOptions, encode
 from tests.conftest import WORDS, picture
 from tests.extract.readers.writers import WRITERS, Sample, captioned_images, csv_folder
 
@@ -68,7 +68,9 @@ def test_the_same_samples_in_another_container_encode_nothing(plain, tmp_path, n
 def test_images_within_a_container_are_encoded_like_files(plain, tmp_path, name):
     store, table = plain
     root = WRITERS[name](tmp_path / name, {"train": SAMPLES})
-    report = encode(root, ["efficientnet-lite0"], tmp_path / "store", progress=False, workers=3)
+    report = encode(
+        root, ["efficientnet-lite0"], tmp_path / "store", progress=False, compute=ComputeOptions(workers=3)
+    )
     vectors = Store(tmp_path / "store").feature(LITE0).read(report.tables[0].keys("image"))
     np.testing.assert_array_equal(vectors, store.feature(LITE0).read(table.keys("image")))
 
@@ -143,7 +145,7 @@ def test_python_accepts_the_same_options(tmp_path):
         tmp_path / "x.csv",
         ["glove-50"],
         tmp_path / "store",
-        columns=Columns(id="nr", captions=("said",)),
+        read=ReadOptions(columns=Columns(id="nr", captions=("said",))),
         progress=False,
     )
     assert (report.tables[0].ids, report.tables[0].captions) == (["1"], ["a dog"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from encode_once.cache.errors import DataError
+from encode_once.extract import ReadOptions
 from encode_once.extract.readers import Columns, read, understand
 
 
@@ -21,7 +22,7 @@ def data(root, files, rows, name="train.csv", header="ImageID,Labels"):
 
 def images(root, **options):
     """The images of all rows, relative to the folder; and the warnings about them."""
-    tables, warnings = read(root, **options)
+    tables, warnings = read(root, ReadOptions(**options))
     base = str((root if root.is_dir() else root.parent).resolve())
     paths = [os.path.relpath(path, base) for table in tables.values() for path in table.images]
     return paths, [line for line in warnings if line.startswith(("images", "rows without an image"))]
@@ -217,7 +218,7 @@ def test_of_two_columns_of_images_none_is_taken_and_both_are_named(tmp_path):
     (root / "train.csv").write_text("left,right,tags\na.jpg,b.jpg,red\n")
     with pytest.raises(DataError, match="--image-column may name left, right"):
         understand(root)
-    (table,) = understand(root, columns=Columns(image="right")).tables.values()
+    (table,) = understand(root, ReadOptions(columns=Columns(image="right"))).tables.values()
     assert [Path(path).name for path in table.images] == ["b.jpg"]
 
 

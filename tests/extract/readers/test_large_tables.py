@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from encode_once.cache import DataError, UsageError, large_arrays
-from encode_once.extract.readers import large_tables, understand
+from encode_once.extract.readers import ReadOptions, large_tables, understand
 from encode_once.extract.readers.options import Columns
 from tests.conftest import examples
 
@@ -53,7 +53,7 @@ def write(path, rows, separator=";"):
         path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
-def in_pieces(path, rows, **options):
+def in_pieces(path, rows, earlier=(), **options):
     """Read a table with so many rows in a piece, all arrays in files."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(large_tables, "LARGE_BYTES", 0)
@@ -61,13 +61,13 @@ def in_pieces(path, rows, **options):
         patch.setattr(large_tables, "PIECE_ROWS", rows)
         patch.setattr(large_arrays, "BLOCK", rows)
         patch.setattr(large_arrays, "IN_MEMORY", 0)
-        return understand(path, **options)
+        return understand(path, ReadOptions(**options), earlier_label_sets=earlier)
 
 
 def read(path, rows=None, **options):
     """The reading, or the error of one line."""
     try:
-        return in_pieces(path, rows, **options) if rows else understand(path, **options)
+        return in_pieces(path, rows, **options) if rows else understand(path, ReadOptions(**options))
     except DataError as error:
         return str(error)
 
@@ -172,7 +172,7 @@ def test_images_and_marks_are_read_in_pieces(tmp_path):
     path = tmp_path / "train.csv"
     path.write_text("image,labels\n" + "".join(f"{row}.jpg,{cell}\n" for row, cell in enumerate(cells)))
     options = {"unknown": ("NA", "?"), "label_separator": ";"}
-    whole = understand(tmp_path, **options)
+    whole = understand(tmp_path, ReadOptions(**options))
     for size in (1, 2, 5):
         pieced = in_pieces(tmp_path, size, **options)
         for field in FIELDS:
@@ -185,7 +185,7 @@ def test_label_sets_of_a_table_in_pieces_are_refused_and_earlier_ones_reported(t
     path = lines(tmp_path / "train.csv", ["cat"] * 4)
     with pytest.raises(UsageError, match=r"--label-set more: .* --label-column reads these labels instead"):
         in_pieces(path, 2, label_sets=["more=labels"])
-    reading = in_pieces(path, 2, earlier_label_sets=["more=labels"])
+    reading = in_pieces(path, 2, earlier=["more=labels"])
     assert any("label sets of an earlier extract are left out: more" in line for line in reading.warnings)
 
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from encode_once.cache.errors import DataError
+from encode_once.extract import ReadOptions
 from encode_once.extract.readers import read, understand
 from encode_once.extract.readers.options import Columns
 
@@ -189,14 +190,14 @@ def test_objects_next_to_images_are_rows(tmp_path):
     for name in [*LABELS][:3]:
         record = {"genres": LABELS[name], "plot": [CAPTIONS[name], "x"], "year": 1999}
         (tmp_path / f"{Path(name).stem}.json").write_text(json.dumps(record))
-    table = read(tmp_path, columns=Columns(captions=("plot",), labels=("genres",)))[0]["train"]
+    table = read(tmp_path, ReadOptions(columns=Columns(captions=("plot",), labels=("genres",))))[0]["train"]
     assert [list(row) for row in table.labels] == [*LABELS.values()]
     assert table.captions == [*[*CAPTIONS.values()][:3], ""]
     assert table.columns["year"] == ["1999", "1999", "1999", ""]
     (tmp_path / "0.json").write_text("[1]")
     with pytest.raises(DataError, match=r"0\.json: not an object"):
         read(tmp_path)
-    assert read(tmp_path, skip_bad_rows=True)[0]["train"].ids == ["1.jpg", "2.jpg", "3.jpg"]
+    assert read(tmp_path, ReadOptions(skip_bad_rows=True))[0]["train"].ids == ["1.jpg", "2.jpg", "3.jpg"]
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -231,7 +232,11 @@ def test_yolo_without_names_or_with_an_unknown_number_is_an_error(tmp_path):
     (tmp_path / "x" / "labels" / "train" / "0.txt").write_text("\n7 0 0 1 1\n")
     with pytest.raises(DataError, match=r"0\.txt:2: begins with '7', where the number of one of 2 classes"):
         read(tmp_path / "x")
-    assert read(tmp_path / "x", skip_bad_rows=True)[0]["train"].ids == ["1.jpg", "2.jpg", "3.jpg"]
+    assert read(tmp_path / "x", ReadOptions(skip_bad_rows=True))[0]["train"].ids == [
+        "1.jpg",
+        "2.jpg",
+        "3.jpg",
+    ]
     (tmp_path / "x" / "data.yaml").write_text("a: [")
     with pytest.raises(DataError, match="not YAML"):
         read(tmp_path / "x")
@@ -527,6 +532,6 @@ def test_columns_can_be_named_where_there_are_columns(tmp_path):
     fill(tmp_path / "images")
     renamed = [{"image": name, "said": CAPTIONS[name]} for name in LABELS]
     (tmp_path / "x.json").write_text(json.dumps({"rows": renamed}))
-    assert read(tmp_path / "x.json", columns=Columns(captions=("said",)))[0]["x"].captions == [
+    assert read(tmp_path / "x.json", ReadOptions(columns=Columns(captions=("said",))))[0]["x"].captions == [
         *CAPTIONS.values()
     ]

@@ -14,6 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from encode_once.extract import ReadOptions
 from encode_once.extract.readers import Columns, understand
 from encode_once.extract.readers.missing import MISSING
 from tests.conftest import examples
@@ -58,7 +59,9 @@ def read_back(frame, classes=(), columns=None, **options):
     """The labels, from the CSV that pandas writes."""
     with tempfile.TemporaryDirectory() as folder:
         frame.to_csv(Path(folder) / "table.csv", index=False)
-        reading = understand(Path(folder) / "table.csv", classes=tuple(classes), columns=columns, **options)
+        reading = understand(
+            Path(folder) / "table.csv", ReadOptions(columns or Columns(), classes=tuple(classes), **options)
+        )
     (table,) = reading.tables.values()
     assert table.labels is not None
     return [list(names) for names in table.labels]

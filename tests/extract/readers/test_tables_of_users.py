@@ -11,6 +11,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 from encode_once.cache import Store
 from encode_once.cache.errors import DataError, UsageError
+from encode_once.extract import ReadOptions
 from encode_once.extract.readers import Columns, understand
 from encode_once.extract.readers.label_notation import class_list
 from encode_once.extract.readers.separators import decide
@@ -40,7 +41,7 @@ def write(path, table, **options):
 
 def only(data, **options):
     """The only table, its row's labels as lists, and the reading."""
-    reading = understand(data, **options)
+    reading = understand(data, ReadOptions(**options))
     (table,) = reading.tables.values()
     labels = None if table.labels is None else [list(names) for names in table.labels]
     return table, labels, reading
@@ -48,7 +49,7 @@ def only(data, **options):
 
 def error(data, kind=DataError, **options):
     with pytest.raises(kind) as caught:
-        understand(data, **options)
+        understand(data, ReadOptions(**options))
     message = str(caught.value)
     assert len(message) <= 300 + len(str(data))
     assert "\n" not in message
@@ -671,7 +672,7 @@ def test_other_data_is_read_with_its_own_separator(run, tmp_path):
 def test_a_test_table_may_lack_the_label_column_that_the_user_names(tmp_path):
     write(tmp_path / "train.csv", frame(farben=[" ".join(names) for names in SETS]))
     write(tmp_path / "test.csv", frame())
-    tables = understand(tmp_path, columns=Columns(labels=("farben",))).tables
+    tables = understand(tmp_path, ReadOptions(columns=Columns(labels=("farben",)))).tables
     assert [list(names) for names in tables["train"].labels] == SETS
     assert tables["test"].labels is None
     assert "farbe" in error(tmp_path, UsageError, columns=Columns(labels=("farbe",)))
@@ -688,7 +689,7 @@ def test_eighty_class_names_on_the_command_line_are_no_file(tmp_path):
 def test_class_names_do_not_require_labels_in_every_split(tmp_path):
     write(tmp_path / "train.csv", frame(labels=[str(row) for row in BINARY.tolist()]))
     write(tmp_path / "test.csv", frame(labels=""))
-    reading = understand(tmp_path, classes=tuple(COLOURS))
+    reading = understand(tmp_path, ReadOptions(classes=tuple(COLOURS)))
     assert [list(names) for names in reading.tables["train"].labels] == SETS
     assert not any(reading.tables["test"].labels)
 

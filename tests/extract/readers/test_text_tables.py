@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encode_once.cache.errors import DataError, MissingDataError
-from encode_once.extract import readers
+from encode_once.extract import ReadOptions, readers
 from encode_once.extract.readers.missing import MISSING
 
 SHARED = Path(os.environ.get("COCO19", "../shared"))
@@ -21,11 +21,11 @@ HEADER = "ImageID,Labels,Caption\n"
 
 
 def read_folder(data, label_separator=None):
-    return readers.read(data, label_separator=label_separator)
+    return readers.read(data, ReadOptions(label_separator=label_separator))
 
 
 def read_table(path, images, *, label_separator=None):
-    by_split, warnings = readers.read(path, images=images, label_separator=label_separator)
+    by_split, warnings = readers.read(path, ReadOptions(images=images, label_separator=label_separator))
     return next(iter(by_split.values())), warnings
 
 
@@ -340,7 +340,7 @@ def test_an_image_must_not_lead_out_of_the_data_folder(tmp_path, stray, column):
     )
     with pytest.raises(DataError, match=re.escape(expected)):
         readers.read(path)
-    allowed = readers.read(path, images=[images, outside])[0]["train"].images[1]
+    allowed = readers.read(path, ReadOptions(images=[images, outside]))[0]["train"].images[1]
     assert Path(allowed).resolve() == Path(outside) / Path("passwd" if outside == "/etc" else "x.jpg")
 
 

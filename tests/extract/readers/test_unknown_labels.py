@@ -6,8 +6,9 @@ import json
 import pytest
 
 from encode_once.cache.errors import UsageError
-from encode_once.extract.corrections import correct
+from encode_once.extract import ReadOptions
 from encode_once.extract.readers import Columns, understand
+from encode_once.extract.readers.corrections import correct
 
 NAMES = ["dog", "cat", "bird"]
 # Row → what is known of each label: 1, 0, or None.
@@ -29,7 +30,7 @@ def one_hot(path, mark, zero="0"):
 
 
 def only(data, **options):
-    reading = understand(data, **options)
+    reading = understand(data, ReadOptions(**options))
     (table,) = reading.tables.values()
     return table, reading
 
@@ -80,12 +81,12 @@ def test_minus_one_may_be_read_otherwise(tmp_path, uncertain, labels, rows):
 def test_a_column_lists_unknown_labels_as_that_of_the_labels_does(tmp_path, column):
     rows = [[";".join(names), ";".join(unknown)] for names, unknown in zip(LABELS, UNKNOWN, strict=True)]
     data = write(tmp_path / "x.csv", ["labels", column], rows)
-    columns = Columns(unknown=column) if column == "doubtful" else None
+    columns = Columns(unknown=column if column == "doubtful" else None)
     table, reading = only(data, columns=columns)
     assert (table.labels, table.unknown) == (LABELS, UNKNOWN)
     assert f"unknown labels: column {column}" in reading.text()
     with pytest.raises(UsageError, match="doubtfull"):
-        understand(data, columns=Columns(unknown="doubtfull"))
+        understand(data, ReadOptions(columns=Columns(unknown="doubtfull")))
 
 
 def test_a_mark_precedes_the_name_of_an_unknown_label(tmp_path):
@@ -185,7 +186,7 @@ def test_a_mark_without_effect_is_a_warning_and_an_empty_one_an_error(tmp_path):
     data = write(tmp_path / "x.csv", ["labels"], [["dog"], ["cat"]])
     assert any("no label is marked as unknown by ?" in line for line in only(data, unknown=["?"])[1].warnings)
     with pytest.raises(UsageError, match="--unknown blank"):
-        understand(data, unknown=[""])
+        understand(data, ReadOptions(unknown=[""]))
 
 
 def test_a_column_of_unknown_labels_adds_to_those_of_columns_of_0_and_1(tmp_path):

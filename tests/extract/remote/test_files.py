@@ -10,7 +10,7 @@ import pytest
 
 from encode_once.cache import RemoteError, Store, Table
 from encode_once.cache.file_index import FileIndex
-from encode_once.extract import encode
+from encode_once.extract import ComputeOptions, ReadOptions, encode
 from encode_once.extract.errors import InputError
 from encode_once.extract.images import hashing
 from encode_once.extract.remote import attempts, files, session
@@ -250,11 +250,20 @@ def test_an_input_that_could_not_be_reached_is_tried_by_the_next_extract(site, t
     site.pages["/2.png"] = [(200, {}, good + b"2")] * 2 + [(403, {}, b"")]
     images = [url, other, f"{site.url}/2.png"]
     table, store = Table("t", ["0", "1", "2"], images, [""] * 3, None), Store(tmp_path / "store")
-    options = {"weights": {VIT: "random"}, "device": "cpu", "progress": False, "workers": 1}
-    report = encode(table, [VIT], store, keep_tables=False, allow_urls=[site.url], **options)
+    options = {
+        "weights": {VIT: "random"},
+        "device": "cpu",
+        "progress": False,
+        "compute": ComputeOptions(workers=1),
+    }
+    report = encode(
+        table, [VIT], store, keep_tables=False, read=ReadOptions(allow_urls=[site.url]), **options
+    )
     assert [failed.reason for failed in report.failures] == ["unreachable", "denied"]
     site.pages["/0.png"], site.pages["/2.png"] = [(200, {}, good)], [(200, {}, good + b"2")]
-    report = encode(table, [VIT], store, keep_tables=False, allow_urls=[site.url], **options)
+    report = encode(
+        table, [VIT], store, keep_tables=False, read=ReadOptions(allow_urls=[site.url]), **options
+    )
     assert [counts.encoded for counts in report.features.values()] == [2]
     assert store.feature(f"{VIT}+random/pooled").has(table.image_keys).all()
 

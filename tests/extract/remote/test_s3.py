@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from encode_once.cache import Store
-from encode_once.extract import encode
+from encode_once.extract import ReadOptions, encode
 from encode_once.extract.remote import files
 from tests.conftest import files_of, write_data
 
@@ -75,7 +75,7 @@ def test_a_local_table_names_images_in_a_bucket(tmp_path, bucket):
     table = tmp_path / "photos.csv"
     rows = "".join(f"{row},{bucket}/{row}.png,a{row % 2}\n" for row in range(N))
     table.write_text(f"id,image,labels\n{rows}missing,{bucket}/none.png,a0\n")
-    report = extract(table, tmp_path / "store", allow_urls=[bucket])
+    report = extract(table, tmp_path / "store", read=ReadOptions(allow_urls=[bucket]))
     assert counts(report) == [(N, 0, 1)]
     assert [(failed.input, failed.reason) for failed in report.failures] == [
         (f"{bucket}/none.png", "missing")

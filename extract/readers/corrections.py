@@ -18,9 +18,9 @@ from encode_once.cache.packed_columns import LabelLists, PackedColumn
 from encode_once.cache.places import is_gone
 from encode_once.cache.table import TableHeader
 from encode_once.cache.terminal import short_list
-from encode_once.extract.readers import Reading
 from encode_once.extract.readers.csv_grammar import read_csv
 from encode_once.extract.readers.errors import file_errors
+from encode_once.extract.readers.understanding import Reading
 
 COLUMNS = ("split", "id", "label", "decision")
 ADD, REMOVE, KEEP = DECISIONS = ("add", "remove", "keep")

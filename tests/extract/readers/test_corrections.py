@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encode_once.cache import DataError, Store, Table
-from encode_once.extract.corrections import correct
 from encode_once.extract.readers import Reading, understand
+from encode_once.extract.readers.corrections import correct
 from encode_once.extract.readers.understanding import Understanding
 from tests.conftest import vectors_file
 
