@@ -15,7 +15,7 @@ from PIL import Image
 
 from encode_once.cache import Store
 from encode_once.cache.format.feature_writer import FeatureWriter
-from encode_once.extract import batches, encode, encoders, workers
+from encode_once.extract import ComputeOptions, batches, encode, encoders, workers
 from encode_once.extract.encoders.base import Tower
 from tests.conftest import picture
 
@@ -79,10 +79,10 @@ class LittleMemory(Mean):
 def extract_by(monkeypatch, tmp_path):
     """A function that extracts with towers of a test and returns the store."""
 
-    def extract(root, *towers, **settings):
+    def extract(root, *towers, **compute):
         by_name = {f"tower{number}": tower for number, tower in enumerate(towers)}
         monkeypatch.setattr(encoders, "towers", lambda name, options: [by_name[name]])
-        encode(root, list(by_name), tmp_path / "store", device="cpu", **settings)
+        encode(root, list(by_name), tmp_path / "store", device="cpu", compute=ComputeOptions(**compute))
         return Store(tmp_path / "store")
 
     return extract
