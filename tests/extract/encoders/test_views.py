@@ -1,5 +1,6 @@
 """What each view shows an encoder, compared with the libraries called directly on what Pillow cuts."""
 
+import gc
 import io
 
 import numpy as np
@@ -245,3 +246,54 @@ def test_a_users_network_that_knows_no_views_does_not_pretend_to():
         Network("whole")
     with pytest.raises(UsageError, match="view 96: this encoder takes 64 pixels only"):
         Network("96").load("cpu")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "views", "builds"),
+    [
+        (CNN, ["whole", "pad-96", "flip", "five-crops-64"], 1),  # convolutions take any size
+        (VIT, ["whole", "flip", "pad-64", "whole-64"], 2),  # position embeddings are those of a size
+        (CLIP, ["whole", "pad"], 1),
+        ("resnet50", ["whole-64", "pad-96"], 1),
+    ],
+)
+def test_views_of_an_encoder_share_its_model(encoder, views, builds, monkeypatch):
+    options = Options("random", backend="torch")
+    networks = [towers(f"{encoder}@{view}", options)[0] for view in views]
+    built = []
+    kind, build = type(networks[0]), type(networks[0]).build_model
+    monkeypatch.setattr(kind, "build_model", lambda tower: built.append(tower.view) or build(tower))
+    image = picture(3, (90, 70))
+    for network in networks:
+        network.load("cpu")
+    assert len(built) == len({id(network.model) for network in networks}) == builds
+    for network, view in zip(networks, views, strict=True):
+        alone = loaded(f"{encoder}@{view}")
+        assert alone.model is not network.model
+        output = next(iter(network.specs))
+        np.testing.assert_array_equal(encoded(network, image, output), encoded(alone, image, output))
+
+
+def test_views_share_the_weights_in_reduced_precision_too():
+    options = Options("random", backend="torch")
+    first, second = (towers(f"{CNN}@{view}", options)[0] for view in ("whole", "pad"))
+    for network in (first, second):  # one after the other, as for an extraction
+        network.load("cpu")
+        network.set_precision("bfloat16 weights")
+        network.cast()
+    assert first.model is second.model
+    assert second.is_cast
+    assert second.encode([second.prepare(picture(3, (90, 70)))])["pooled"].any()
+    exact = towers(f"{CNN}@flip", options)[0]
+    exact.load("cpu")
+    assert next(exact.model.parameters()).dtype == torch.float32
+
+
+def test_a_model_that_no_view_uses_is_freed():
+    options = Options("random", backend="torch")
+    network = towers(f"{CNN}@whole", options)[0]
+    network.load("cpu")
+    assert len(options.models) == 1
+    del network
+    gc.collect()
+    assert not options.models
