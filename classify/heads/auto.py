@@ -18,6 +18,7 @@ from encode_once.classify.data.matrix import MatrixLike, RowView
 from encode_once.classify.heads import cross_fits, options_of
 from encode_once.classify.heads.base import CrossFittingHead
 from encode_once.classify.heads.blend import blended, fit_blend, log_loss
+from encode_once.classify.heads.checks import torch_memory
 from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.stack import MEAN, Stack
 from encode_once.classify.heads.torch.networks import Shapes
@@ -195,7 +196,8 @@ class Auto(CrossFittingHead, Estimator):
         for i, name in enumerate(self.blend_.heads or ()):
             if name in names:
                 try:
-                    stack = self._stack([name], X.shape[1]).fit(X, Y, X_val, Y_val)
+                    with torch_memory():
+                        stack = self._stack([name], X.shape[1]).fit(X, Y, X_val, Y_val)
                 except SHORT_OF_MEMORY as error:
                     warning = f"head auto has fitted {name} on a part of the rows only: {error}"
                     self.warnings_ = [*self.warnings_, warning]
@@ -256,7 +258,7 @@ class Auto(CrossFittingHead, Estimator):
                         too_slow[name] = seconds
                         break
                     try:
-                        with clock.timing(name):
+                        with torch_memory(), clock.timing(name):
                             fitted[name] = self._stack([name], d)
                             trial.fit(fitted[name], number, values)
                     except SHORT_OF_MEMORY as error:

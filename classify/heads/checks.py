@@ -1,6 +1,7 @@
 """Checks of fitted heads: numbers are finite, and scores are informative for each class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
-from encode_once.cache.errors import DataError, InsufficientMemoryError
+from encode_once.cache.errors import DataError, InsufficientMemoryError, brief
 from encode_once.cache.process import available_memory
 from encode_once.classify.arrays import BoolArray, FloatArray, PartialLabels, Scores
 from encode_once.classify.partial import (
@@ -22,6 +23,7 @@ from encode_once.classify.partial import (
 if TYPE_CHECKING:
     import torch
 
+CPU_ALLOCATOR = "DefaultCPUAllocator"  # in torch's message: it has no more memory
 MIN_ROWS = 10  # validation rows; fewer allow no conclusion
 FLAT = 1e-6  # range of a class's scores, relative to the highest, that may be rounding
 WORSE = 3.0  # standard errors by which a class must be worse than its frequency
@@ -64,6 +66,17 @@ def require_memory(head: str, needed: float, remedy: str) -> None:
             f"head {head} would need about {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are "
             f"available: {remedy}"
         )
+
+
+@contextmanager
+def torch_memory() -> Iterator[None]:
+    """A block in which torch raises a MemoryError where there is no more memory, as NumPy does."""
+    try:
+        yield
+    except RuntimeError as error:  # of the allocator of a CPU; that of a GPU has a class of its own
+        if type(error).__name__ == "OutOfMemoryError" or CPU_ALLOCATOR in str(error):
+            raise MemoryError(brief(error)) from error
+        raise
 
 
 def check_scores(

@@ -207,6 +207,21 @@ def test_auto_leaves_out_heads_that_need_more_memory_than_there_is(rows, monkeyp
         make("auto", heads=["knn", "forest"], folds=2, progress=False).fit(X[:90], Y[:90])
 
 
+def test_auto_leaves_out_heads_for_which_torch_has_no_memory(rows, monkeypatch):
+    def fit(self, X, *others, **more):
+        torch.empty(1 << 60)  # bytes times 4, more than any machine has
+
+    X, Y = rows
+    monkeypatch.setattr(MLP, "fit", fit)
+    head = make("auto", heads=["mlp", "prototype"], folds=2, progress=False).fit(X[:90], Y[:90])
+    assert (head.losses_ >= 0).tolist() == [False, True]
+    assert head.warnings_[0].startswith("head auto left out mlp: ")
+    with pytest.raises(MemoryError, match="allocate"):
+        make("auto", heads=["mlp"], folds=2, progress=False).fit(X[:90], Y[:90])
+    with pytest.raises(RuntimeError, match="shapes"), checks.torch_memory():  # another error of torch
+        torch.ones(2, 3) @ torch.ones(2, 3)
+
+
 @pytest.mark.parametrize("cross_fitted", [True, False])
 def test_auto_keeps_a_head_that_all_rows_are_too_many_for(rows, monkeypatch, cross_fitted):
     X, Y = rows[0][:90], rows[1][:90]
