@@ -1,7 +1,8 @@
-"""Cores and memory of the process; changes of its state, of which all but the first two are undone."""
+"""The process: its processor, cores and memory; changes of its state, all but the first two undone."""
 
 import ctypes
 import os
+import platform
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,6 +11,9 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
+CPU_INFO = Path("/proc/cpuinfo")  # of Linux
+# Of x86-64 processors
+VECTOR_FLAGS = {"AVX2": "avx2", "AVX-512": "avx512f", "AVX512-BF16": "avx512_bf16", "AMX": "amx_tile"}
 MEMORY_INFO = Path("/proc/meminfo")  # of Linux
 CONTAINER = Path("/sys/fs/cgroup")  # with the memory that it may use, and uses, in bytes
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -21,6 +25,34 @@ MAX_FILES = 1 << 16  # a part of a store that is mapped takes one or two; Linux 
 def cores() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor_name(cpu_info: str | None = None) -> str:
+    """The model of a processor, and which instructions for vectors it has; by default of this machine's.
+
+    cpu_info: the text of /proc/cpuinfo, or "".
+    """
+    model, flags = _processor(system_file(CPU_INFO) if cpu_info is None else cpu_info)
+    if not flags:
+        return model
+    has = [name for name, flag in VECTOR_FLAGS.items() if flag in flags]
+    lacks = [name for name in VECTOR_FLAGS if name not in has]
+    return f"{model}: {', '.join(has) or 'no AVX2'}" + (
+        f", no {', no '.join(lacks)}" if has and lacks else ""
+    )
+
+
+def lacks_vectors(cpu_info: str) -> bool:
+    """Whether a processor says that it has no instructions for vectors."""
+    _, flags = _processor(cpu_info)
+    return bool(flags) and not any(flag in flags for flag in VECTOR_FLAGS.values())
+
+
+def _processor(cpu_info: str) -> tuple[str, list[str]]:
+    """Model and flags of the first processor."""
+    fields = dict(line.partition(":")[::2] for line in reversed(cpu_info.splitlines()))
+    values = {name.strip(): value.strip() for name, value in fields.items()}
+    return values.get("model name", platform.machine()), values.get("flags", "").split()
 
 
 def available_memory() -> float:

@@ -1,7 +1,6 @@
 """What the processor, the memory and the disk allow."""
 
 import os
-import platform
 import shutil
 import tempfile
 import time
@@ -14,10 +13,7 @@ from encode_once.cache.doctor import Check
 from encode_once.cache.remote.location import is_url
 from encode_once.cache.remote.mirror import cache_folder
 
-CPU_INFO = Path("/proc/cpuinfo")  # of Linux
 CORE_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds, and of how many
-# Of x86-64 processors
-FLAGS = {"AVX2": "avx2", "AVX-512": "avx512f", "AVX512-BF16": "avx512_bf16", "AMX": "amx_tile"}
 LITTLE_MEMORY = 2e9  # bytes; torch and one encoder take about half of it
 LITTLE_SPACE = 2e9  # bytes; a million vectors of 768 numbers take 1.5e9
 SLOW_DISK = 20e6  # bytes per second; eight cores write about as much
@@ -26,7 +22,7 @@ TRIAL = 32 << 20  # bytes written to measure the speed
 
 def checks(store: str) -> Iterator[Check]:
     """Processor, cores, memory, and the disk that a store, or its local copy, is on."""
-    yield processor(process.system_file(CPU_INFO))
+    yield processor(process.system_file(process.CPU_INFO))
     yield cores(os.cpu_count() or 1, _core_limit())
     yield memory()
     yield from disk(cache_folder() if is_url(store) else Path(store))
@@ -34,25 +30,11 @@ def checks(store: str) -> Iterator[Check]:
 
 def processor(cpu_info: str) -> Check:
     """The instructions that decide the speed of networks; cpu_info: the text of /proc/cpuinfo, or ""."""
-    fields = dict(line.partition(":")[::2] for line in reversed(cpu_info.splitlines()))
-    values = {name.strip(): value.strip() for name, value in fields.items()}
-    model, flags = values.get("model name", platform.machine()), values.get("flags", "").split()
-    if not flags:
-        return Check("processor", "PASS", model)
-    has = [name for name, flag in FLAGS.items() if flag in flags]
-    lacks = [name for name in FLAGS if name not in has]
-    finding = f"{model}: {', '.join(has) or 'no AVX2'}" + (
-        f", no {', no '.join(lacks)}" if has and lacks else ""
-    )
-    if not has:
+    finding = process.processor_name(cpu_info)
+    if process.lacks_vectors(cpu_info):
         remedy = "networks take several times as long: choose a small encoder, as efficientnet-lite0"
         return Check("processor", "WARN", finding, remedy)
     return Check("processor", "PASS", finding)
-
-
-def processor_name() -> str:
-    """The model of this machine's processor, and which instructions for vectors it has."""
-    return processor(process.system_file(CPU_INFO)).finding
 
 
 def cores(count: int, limit: float) -> Check:

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from encode_once.cache.command_line import command_line
-from encode_once.cache.doctor.machine import processor_name
-from encode_once.cache.process import cores
+from encode_once.cache.process import cores, processor_name
 from encode_once.cache.representation import short_repr
 
 ROOT = Path(__file__).parents[2]  # of the package; in a checkout, of the repository

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache import content_key
-from encode_once.cache.doctor.machine import processor_name
 from encode_once.cache.errors import brief
 from encode_once.cache.format.atomic import replacing
+from encode_once.cache.process import processor_name
 from encode_once.extract.encoders.base import CAST, EXACT, Tower, torch_threads
 from encode_once.extract.encoders.batch_size import grown_batch
 from encode_once.extract.encoders.runtime import MIN_INPUTS, exports_folder
