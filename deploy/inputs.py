@@ -18,9 +18,11 @@ from encode_once.extract.batches import DecodedInput
 from encode_once.extract.images.formats import is_image_name
 from encode_once.extract.images.hashing import read_file
 from encode_once.extract.readers.column_names import IDS, IMAGES, is_caption, plain_name
+from encode_once.extract.remote.urls import is_remote
 
 EXPECTED = (
-    "a path, bytes, a PIL image, or an array (h, w), (h, w, 3) or (h, w, 4) of uint8, or (h, w) of uint16"
+    "a path, bytes, an open file, a PIL image, or an array (h, w), (h, w, 3) or (h, w, 4) of uint8, "
+    "or (h, w) of uint16"
 )
 LISTS = "OSTU"  # kinds of arrays of objects, bytes and texts, which are lists of images
 _UNREAD = Lock()  # of files that PIL images have open
@@ -124,7 +126,7 @@ def _rows(ids: Sequence[Any] | None, images: Sequence[Any], captions: Sequence[A
 
 def _listed(values: Any, is_single: Any) -> list[Any]:
     """Several values as a list; one as a list of it."""
-    if is_single(values) or not isinstance(values, Iterable):
+    if is_single(values) or isinstance(values, Mapping) or not isinstance(values, Iterable):
         return [values]
     return list(np.atleast_1d(values) if isinstance(values, np.ndarray) else values)
 
@@ -132,11 +134,17 @@ def _listed(values: Any, is_single: Any) -> list[Any]:
 def _is_image(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.dtype.kind not in LISTS and value.ndim <= 3  # more are several images
-    return isinstance(value, str | os.PathLike | bytes | bytearray | memoryview | Image.Image)
+    kinds = str | os.PathLike | bytes | bytearray | memoryview | Image.Image
+    return isinstance(value, kinds) or _is_file(value)
+
+
+def _is_file(value: Any) -> bool:
+    return callable(getattr(value, "read", None))
 
 
 def _is_absent(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    absent = getattr(sys.modules.get("pandas"), "NA", None)  # None without pandas
+    return value is None or value is absent or (isinstance(value, float) and math.isnan(value))
 
 
 def _image(value: Any, row: int) -> ImageFile | ImageInMemory | None:
@@ -149,8 +157,12 @@ def _image(value: Any, row: int) -> ImageFile | ImageInMemory | None:
         return ImageInMemory(bytes(value))
     if _is_absent(value) or value == "":
         return None
+    if isinstance(value, str) and is_remote(value):
+        raise UsageError(f"image {row} is a URL, which is not read: pass the bytes of its file")
     if isinstance(value, str | os.PathLike):
         return ImageFile(os.fsdecode(value))
+    if _is_file(value) and isinstance(content := value.read(), bytes):  # else it is open as a text
+        return ImageInMemory(content)
     raise UsageError(f"image {row} is {type(value).__name__}: an image is {EXPECTED}")
 
 
@@ -183,13 +195,13 @@ def _picture(array: NDArray[Any], row: int) -> Image.Image:
 
 
 def _texts(value: Any, row: int) -> list[str]:
-    """The captions of a row."""
+    """The captions of a row: a text, several in a list, or those of several columns."""
     if isinstance(value, str):
         return [value]
     if _is_absent(value):
         return []
-    if isinstance(value, Sequence | np.ndarray) and all(isinstance(text, str) for text in value):
-        return list(value)
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, bytes):
+        return [text for part in value for text in _texts(part, row)]
     raise UsageError(f"caption {row} is {type(value).__name__}: a caption is a text, or a list of texts")
 
 
@@ -208,6 +220,10 @@ def _of_frame(frame: Any, columns: Mapping[str, Sequence[str]], used: Collection
     image = present.get("image") or _image_columns(frame, names)
     captions = present.get("captions") or [name for name in names if is_caption(name)]
     others = [name for name in names if name in used]
+    ids = [name for name in (present.get("id") or _named(names, IDS)) if name not in image][:1]
+    for name in (*image, *captions, *others, *ids):
+        if (frame.columns == name).sum() > 1:
+            raise UsageError(f"the DataFrame has several columns {name!r}: rename all but one")
     if len(image) > 1:
         raise UsageError(f"the columns {' and '.join(image)} may hold the images: keep one of them")
     if not image and not captions and not others:
@@ -215,14 +231,10 @@ def _of_frame(frame: Any, columns: Mapping[str, Sequence[str]], used: Collection
             f"the DataFrame has the columns {short_list(list(map(str, frame)))}: name that of the images "
             "`image`, that of the captions `caption`"
         )
-    ids = [name for name in (present.get("id") or _named(names, IDS)) if name not in image][:1]
     rows = _rows(
         list(map(_as_in_csv, _cells(frame, ids[0]))) if ids else frame.index.tolist(),
         _cells(frame, image[0]) if image else [None] * len(frame),
-        [
-            [text for text in row if not _is_absent(text)]
-            for row in zip(*(_cells(frame, name) for name in captions), strict=True)
-        ]
+        list(zip(*(_cells(frame, name) for name in captions), strict=True))
         if captions
         else [None] * len(frame),
     )

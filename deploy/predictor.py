@@ -112,9 +112,9 @@ class Predictor:
         A row whose image cannot be read is labelled by the rest; so is a row without an image or caption.
 
         Args:
-            images: paths, bytes of files, PIL images, or arrays (h, w), (h, w, 3) or (h, w, 4) of uint8; None
-                for a row without an image. Or a DataFrame, with columns named as in the run's data, or such
-                as `image` and `caption`.
+            images: paths, bytes of files, open files, PIL images, or arrays (h, w), (h, w, 3) or (h, w, 4) of
+                uint8; None for a row without an image. Or a DataFrame, with columns named as in the run's
+                data, or such as `image` and `caption`.
             captions: as many texts; a list of texts for a row with several captions.
             prevalence: "em" corrects scores for how frequent classes are in these rows, 50 or more, which is
                 estimated from the scores alone.

@@ -24,7 +24,7 @@ from encode_once.cache.errors import collected
 from encode_once.cache.format.atomic import sync_folder
 from encode_once.cache.text_table import table_text
 from encode_once.classify.evaluation.metrics import SUMMARY
-from encode_once.classify.runs.checksums import check_files
+from encode_once.classify.runs.checksums import check_files, read_metrics
 from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.reading import read_json
 from encode_once.classify.runs.run import CHECKED, WEIGHTS
@@ -173,7 +173,7 @@ def listed(folder: Path) -> list[dict[str, Any]]:
         with collected(problems):
             aliases = read_aliases(path.parent)
         with collected(problems):
-            record, metrics = read_json(path / "run.json"), read_json(path / "metrics.json")
+            record, metrics = read_json(path / "run.json"), read_metrics(path)
         row: dict[str, Any] = {"run": str(path), "aliases": aliases.names_of(path.name)}
         row["problem"] = "; ".join(problems)
         row |= {"withdrawn": path.name in aliases.withdrawn, "created": str(record.get("created", ""))}

@@ -11,7 +11,7 @@ from encode_once.extract.remote import files
 from encode_once.extract.remote.session import allowing
 from encode_once.extract.remote.urls import UrlPrefix, check_readable, joined
 
-SOURCE = "the named images"
+SOURCE = "the list of images"
 
 
 def table_of_images(names: Sequence[str], caption: str = "") -> Table:

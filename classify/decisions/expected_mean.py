@@ -20,6 +20,7 @@ Of equally good sets the smallest is taken; of equally good labels, the first.
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -132,8 +133,15 @@ def quadrature(c: int, largest: int, mean: float) -> tuple[FloatArray, FloatArra
     mean: the greatest sum of a row's c probabilities.
     """
     bound = math.log(24 / ERROR) + (largest + mean) / 8
-    nodes, weights = np.polynomial.legendre.leggauss(
-        min(math.ceil((largest + c) / 2), math.ceil(bound / math.log(4)))
-    )
+    return _gauss(min(math.ceil((largest + c) / 2), math.ceil(bound / math.log(4))), largest)
+
+
+@lru_cache(maxsize=64)  # of a single row, the nodes took half of the time
+def _gauss(count: int, largest: int) -> tuple[FloatArray, FloatArray]:
+    """`quadrature` of that many nodes."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
     nodes, weights = (nodes + 1) / 2, weights / 2  # from [-1, 1] to [0, 1]
-    return nodes, 2 * weights[:, None] * nodes[:, None] ** np.arange(1, largest + 1)
+    powers = 2 * weights[:, None] * nodes[:, None] ** np.arange(1, largest + 1)
+    for array in (nodes, powers):
+        array.flags.writeable = False
+    return nodes, powers

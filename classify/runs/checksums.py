@@ -6,6 +6,7 @@ against people: who changes a file can change its checksum.
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from encode_once.cache.format.atomic import write_json
 from encode_once.cache.format.files import open_without_links, typed
@@ -14,6 +15,7 @@ from encode_once.cache.format.replacement import Replacement
 from encode_once.classify.runs.reading import RunError, read_json, reading
 
 CHECKSUMS = "checksums.json"
+METRICS = "metrics.json"
 
 
 def write_checksums(replacement: Replacement, without: str = "") -> None:
@@ -60,6 +62,20 @@ def is_as_saved(path: Path) -> bool:
     except RunError:
         return False
     return True
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """The content of a run's `metrics.json`; nothing if it has none.
+
+    Raises:
+        RunError: it is not the one that was saved.
+    """
+    path = folder / METRICS
+    if not path.exists():
+        return {}
+    if (folder / CHECKSUMS).exists():  # versions before 7 have none
+        check_files(folder, [METRICS])
+    return read_json(path)
 
 
 def _read(folder: Path) -> dict[str, str]:

@@ -21,10 +21,10 @@ from encode_once.classify.evaluation.metrics import summary
 from encode_once.classify.runs import own_files
 from encode_once.classify.runs.asked import asked, check_files
 from encode_once.classify.runs.changes import ABSENT, changed_defaults, changes
+from encode_once.classify.runs.checksums import read_metrics
 from encode_once.classify.runs.fit import fit
 from encode_once.classify.runs.model_card import model_card
 from encode_once.classify.runs.predict import fitted_store
-from encode_once.classify.runs.reading import read_json
 from encode_once.classify.runs.retune import evaluate_kept, measure_kept
 from encode_once.classify.runs.run import Run, check_place
 from encode_once.classify.spec import FitSpec
@@ -186,8 +186,7 @@ def _compared(then: Run, now: Run, metrics: Mapping[str, Any]) -> Repetition:
         before, after = (run.decision.thresholds for run in (then, now))
         same = (before == after) | (np.isnan(before) & np.isnan(after))  # argmax has none
         thresholds = float(np.abs(before - after)[~same].max(initial=0))
-    saved = then.path / "metrics.json"
-    reported = read_json(saved) if saved.exists() else {}
+    reported = read_metrics(then.path)
     parts = (of_eval, of_validation)
     same_rows = not any(part["only_then"] or part["only_now"] or part["labels"] for part in parts)
     return {

@@ -61,14 +61,13 @@ from encode_once.classify.heads.history import Epoch
 from encode_once.classify.runs import own_files
 from encode_once.classify.runs.checksums import (
     CHECKSUMS,
+    METRICS,
     is_as_saved,
+    read_metrics,
     write_checksums,
 )
 from encode_once.classify.runs.model import Model, arrays_of, shapes_of
 from encode_once.classify.runs.paths import relative
-from encode_once.classify.runs.reading import (
-    read_json,
-)
 from encode_once.classify.runs.record import RunRecord
 from encode_once.classify.runs.upgrades import (
     FORMAT,
@@ -79,7 +78,7 @@ from encode_once.classify.spec import FitSpec
 WEIGHTS, SCORES, RULE, HISTORY = "weights.safetensors", "scores.h5", "thresholds.json", "history.csv"
 CHECKED = ("run.json", SCORES, RULE, HISTORY)  # when a run is loaded; its weights when its model is
 CARD = "README.md"
-FILES = (*CHECKED, WEIGHTS, "metrics.json", "predictions.csv", CARD, CHECKSUMS)
+FILES = (*CHECKED, WEIGHTS, METRICS, "predictions.csv", CARD, CHECKSUMS)
 PAGE = "report.html"  # the run as `fit --report` shows it, if that was asked for
 
 
@@ -119,8 +118,8 @@ class Run:
             "split": short_split(self.spec.split),
             "labels": str(self.decision.spec),
         }
-        saved = self.path / "metrics.json"
-        metrics = metrics_html(read_json(saved)) if saved.exists() else ""
+        saved = read_metrics(self.path)
+        metrics = metrics_html(saved) if saved else ""
         warnings = html_warnings(self.record.warnings)
         return html_heading(str(self.path)) + html_table([facts]) + metrics + warnings
 
@@ -282,7 +281,7 @@ class Run:
 
     def _write_decision(self, new: Replacement, metrics: Metrics, predictions: LabelMatrix) -> None:
         write_json(new(RULE), self.decision.as_json(self.record.classes))
-        write_json(new("metrics.json"), metrics)
+        write_json(new(METRICS), metrics)
         rows = self.eval
         self.write_predictions(
             new("predictions.csv"), self.record.id_column, rows.ids, predictions, rows.missing

@@ -50,6 +50,52 @@ def test_the_shapes_that_are_accepted_are_those_that_the_message_names(shape, dt
         input_rows(np.zeros(shape, np.float32), None, {})
 
 
+def test_an_open_file_is_one_image(tmp_path):
+    """It was taken for a list of its lines, each of which was an image that cannot be decoded."""
+    (tmp_path / "a.jpg").write_bytes(b"x\ny\n")
+    with (tmp_path / "a.jpg").open("rb") as file:
+        assert input_rows(file, None, {}).images == [ImageInMemory(b"x\ny\n")]
+    pair = [io.BytesIO(b"x"), io.BytesIO(b"y\n")]
+    assert input_rows(pair, ["a", "b"], {}).images == [ImageInMemory(b"x"), ImageInMemory(b"y\n")]
+    with (tmp_path / "a.jpg").open() as text, pytest.raises(UsageError, match="image 0 is TextIOWrapper"):
+        input_rows(text, None, {})
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ({"image": "a.jpg", "caption": "a dog"}, "image 0 is dict: an image is a path"),
+        ("https://example.org/a.jpg", "image 0 is a URL, which is not read: pass the bytes of its file"),
+    ],
+)
+def test_what_looks_like_an_image_but_is_none_is_refused(image, message):
+    with pytest.raises(UsageError, match=message):
+        input_rows(image, None, {})
+
+
+def test_a_missing_cell_of_pandas_is_no_input():
+    images = pd.Series(["a.jpg", None], dtype="string")
+    rows = input_rows(images, images.str.upper(), {})
+    assert rows.images == [FILES[0], None]
+    assert rows.captions == [["A.JPG", ""]]
+
+
+def test_cells_with_lists_of_captions_are_several_captions():
+    frame = pd.DataFrame({"image": NAMES, "captions": [["a", "b"], np.array(["c"])], "text": [None, "d"]})
+    assert input_rows(frame, None, {}).captions == [["a", "c"], ["b", "d"]]
+
+
+@pytest.mark.parametrize("name", ["caption", "image", "id", "price"])
+def test_columns_of_the_same_name_are_refused(name):
+    """Two of captions were taken for none."""
+    columns = ["image", "caption", "id", "price", name, "other", "other"]
+    frame = pd.DataFrame([["x"] * len(columns)], columns=columns)
+    with pytest.raises(UsageError, match=f"the DataFrame has several columns '{name}': rename all but one"):
+        input_rows(frame, None, {}, ["price"])
+    unused = frame.loc[:, [column != name for column in columns]].assign(image="a.jpg")
+    assert input_rows(unused, None, {}).images == FILES[:1]
+
+
 COLUMNS = {
     "whole": ([2019, 2020], ["2019", "2020"]),
     "whole or missing": ([2019, None], ["2019", ""]),

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from contextlib import suppress
+from collections import Counter
 
 import h5py
 import lightgbm
@@ -17,12 +17,15 @@ from encode_once.cache import DataError
 from encode_once.classify import fit, load_run
 from encode_once.classify.bench.synthetic import synthetic_store
 from encode_once.classify.heads.booster_text import checked
-from encode_once.classify.runs.checksums import CHECKSUMS
+from encode_once.classify.runs.checksums import CHECKSUMS, METRICS, read_metrics
 from encode_once.classify.runs.reading import RunError
+from encode_once.classify.runs.retune import evaluate_kept
 from encode_once.classify.runs.run import CHECKED, WEIGHTS
 from tests.classify.runs.reseal import reseal
 from tests.conftest import shorten_fits
 
+CHANGES = 60  # of each file
+SMALL = {"linear": {}, "gbm": {"rounds": 5}}
 HEAVY = {"torch", "sklearn", "lightgbm", "scipy.stats", "pandas"}
 
 
@@ -131,26 +134,63 @@ def test_labels_that_are_neither_0_nor_1_are_refused(copy):
     assert_refused(copy, "scores.h5")
 
 
-def test_every_flipped_bit_and_every_truncation_is_noticed(store, tmp_path):
-    """Of 36 such changes, 11 gave wrong results before files had checksums."""
-    run, _ = fit(store, "linear", validation="tenth", run=tmp_path / "run")
-    rng = np.random.default_rng(0)
-    for name in (*CHECKED, WEIGHTS, CHECKSUMS):
-        # Checksums of files that decide nothing, such as predictions.csv, are not compared.
-        outcome = suppress(RunError) if name == CHECKSUMS else pytest.raises(RunError)
+def results(path):
+    """All that a run's folder says to those who use it, as text."""
+    run = load_run(path)
+    scores = run.model.scores(np.random.default_rng(1).normal(size=(20, 8)).astype(np.float32))
+    labels = run.decision(scores)
+    rows = [run.eval.ids, run.eval.labels.tolist(), run.validation.ids, run.fitted_on.tolist()]
+    figures = [
+        evaluate_kept(run).metrics,
+        read_metrics(path),
+        run.history,
+        run.spec,
+        run.record,
+        run.decision,
+    ]
+    return repr((scores.tolist(), labels.tolist(), rows, figures))
+
+
+@pytest.mark.parametrize("head", ["linear", pytest.param("gbm", marks=pytest.mark.slow)])
+def test_every_flipped_bit_and_truncation_of_every_file_is_noticed_or_harmless(store, tmp_path, head):
+    """Without checksums 11 of 36 such changes gave wrong results, and a booster ended the process."""
+    run, _ = fit(store, head, validation="tenth", run=tmp_path / "run", options=SMALL[head])
+    before, rng, noticed = results(run.path), np.random.default_rng(0), Counter[str]()
+    names = sorted(path.name for path in run.path.iterdir())
+    for name in names:
         path = run.path / name
         content = path.read_bytes()
-        for number in range(90):
+        for number in range(CHANGES):
             if number % 3:
                 changed = bytearray(content)
                 changed[rng.integers(len(content))] ^= 1 << rng.integers(8)
             else:
                 changed = content[: rng.integers(len(content))]
             path.write_bytes(changed)
-            with outcome:
-                _ = load_run(run.path).model
+            try:
+                after = results(run.path)
+            except RunError as error:
+                assert name == CHECKSUMS or name in str(error)
+                noticed[name] += 1
+            else:
+                assert after == before, f"{name}: a wrong result"
         path.write_bytes(content)
-    assert load_run(run.path).model is not None
+    assert results(run.path) == before
+    assert len(names) * CHANGES >= 500
+    decisive = {*CHECKED, WEIGHTS, METRICS}
+    assert {name: noticed[name] for name in decisive} == dict.fromkeys(decisive, CHANGES)
+    # Of its checksums, those of files that decide nothing may change; the rest is noticed.
+    assert {*names} - decisive - {CHECKSUMS} == {"predictions.csv", "README.md"}
+
+
+def test_metrics_that_were_changed_are_not_shown(store, tmp_path):
+    run, metrics = fit(store, "linear", validation="tenth", run=tmp_path / "run")
+    assert read_metrics(run.path)["micro_f1"] == metrics["micro_f1"]
+    (run.path / METRICS).write_text('{"micro_f1": 1.0}')
+    with pytest.raises(RunError, match=r"metrics\.json has changed since it was saved"):
+        run._repr_html_()
+    (run.path / METRICS).unlink()
+    assert run._repr_html_()
 
 
 @pytest.mark.parametrize("file", ["run.json", "thresholds.json", "scores.h5", "weights.safetensors"])
