@@ -194,6 +194,7 @@ def predict(
       encode-once predict runs/mlp photo.jpg 'photos/*.jpg' --top 3
     """
     from encode_once.classify import load_run
+    from encode_once.classify.runs.predict import unused_warnings
     from encode_once.classify.runs.score_file import check_score_file, write_scores
     from encode_once.classify.runs.shown import shown_rows, text
     from encode_once.extract.image_files import table_of_images
@@ -213,6 +214,8 @@ def predict(
     source = table_of_images(photos, caption) if named else data
     loaded = load_run(run, trust=encoding.trust, log=say)
     table, predicted = _labelled(loaded, source, split, _allowing(encoding, photos), prevalence)
+    unused = unused_warnings(loaded, {"images": photos, "captions": caption})
+    predicted = predicted._replace(warnings=[*unused, *predicted.warnings])
     warn(predicted.warnings)
     if output is None and not named:
         output = Path("predictions.csv")

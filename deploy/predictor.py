@@ -17,7 +17,7 @@ from encode_once.classify.data.columns import column_of, is_of_column
 from encode_once.classify.data.features import side_by_side
 from encode_once.classify.data.learned import texts_of
 from encode_once.classify.runs.loading import load_run
-from encode_once.classify.runs.predict import label_rows
+from encode_once.classify.runs.predict import label_rows, unused_warnings
 from encode_once.classify.runs.prevalence import check_method
 from encode_once.classify.runs.prevalence import text as prevalence_text
 from encode_once.classify.runs.record import FittedFeature
@@ -147,7 +147,8 @@ class Predictor:
                     f"{' and '.join(sorted(self._needed()))}"
                 )
             predicted = label_rows(self.run, side_by_side(blocks, _random(self.run)), prevalence)
-        unused = self._unused(rows)
+        present = {"images": any(rows.images), "captions": any(any(column) for column in rows.captions)}
+        unused = unused_warnings(self.run, present)
         notes = [*unused, *_failures(rows, by_image), *self._remarks(), *predicted.warnings]
         notes += [prevalence_text(predicted.prevalence)] if predicted.prevalence else []
         of_all_rows = {*unused, *_random(self.run)}
@@ -170,12 +171,6 @@ class Predictor:
         """What rows have to have for the run's features."""
         columns = {f"a DataFrame with the column {name}" for name in self._columns}
         return self.run.record.inputs & {"images", "captions"} | columns
-
-    def _unused(self, rows: InputRows) -> list[str]:
-        """Warnings about images or captions of which the run has no feature."""
-        present = {"images": any(rows.images), "captions": any(any(column) for column in rows.captions)}
-        unused = sorted({kind for kind, is_present in present.items() if is_present} - self._needed())
-        return [f"{self.run.path} has no feature of {kind}, which are not used" for kind in unused]
 
     def _remarks(self) -> list[str]:
         """What encoders say of all inputs so far, such as how many captions they cut, if it is new."""

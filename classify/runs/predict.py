@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -190,6 +190,12 @@ def untrained_warning(run: Run) -> list[str]:
     return [
         f"{run.path} was fitted without one positive row of {short_list(names)}: their scores mean nothing"
     ]
+
+
+def unused_warnings(run: Run, present: Mapping[str, object]) -> list[str]:
+    """Warnings about inputs that are there, such as captions, of which the run has no feature."""
+    unused = sorted(kind for kind, values in present.items() if values and kind not in run.record.inputs)
+    return [f"{run.path} has no feature of {kind}, which are not used" for kind in unused]
 
 
 def _hint(unknown: Sequence[str], classes: Sequence[str]) -> str:

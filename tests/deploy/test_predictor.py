@@ -370,6 +370,15 @@ def test_captions_of_a_run_on_images_are_reported_as_not_used(on_images, kinds):
         on_images(kinds["rgb.png"], "a dog")
 
 
+def test_the_command_says_that_a_caption_is_not_used(images_only, kinds):
+    words = ("predict", "run", kinds["rgb.png"], "--json")
+    line = "run has no feature of captions, which are not used"
+    result = images_only(*words, "--caption", "a dog")
+    assert json.loads(result.stdout)["warnings"] == [line]
+    assert f"warning: {line}" in result.stderr
+    assert json.loads(images_only(*words).stdout)["warnings"] == []
+
+
 def test_what_is_so_in_every_call_is_a_warning_once_and_a_note_of_every_result(on_images, kinds, monkeypatch):
     monkeypatch.setattr(on_images, "_reported", set())
     with warnings.catch_warnings(record=True) as caught:
