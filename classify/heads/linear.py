@@ -35,6 +35,8 @@ from encode_once.classify.partial import entry_weights, positives
 MAX_STEPS = 500  # of conjugate gradients at one C
 MAX_EVALUATIONS = 20  # of the loss along one step
 TINY = 1e-30  # the least divisor
+EXTRA = 16  # axes beyond `components` that are searched, so that the last of these are found, too
+SEARCHES = 3  # multiplications by the covariance, for these axes
 SAMPLE = 2**26  # numbers of the rows that C is chosen on if all rows are streamed: 256 MiB as float32
 
 
@@ -52,6 +54,8 @@ class Linear(Head, Estimator):
     A class learns from the rows whose label is known, and the others count nowhere.
 
     Cs: the values to try.
+    components: keep only so many of the first principal axes, by default all. A strong penalty shrinks the
+        weights along the others anyway, and to find all of several thousand takes most of the time.
     class_weights: as of the torch heads: "auto", a list, or names of classes with weights of their positives.
     tolerance: see `_Problem.solve`.
     """
@@ -64,6 +68,7 @@ class Linear(Head, Estimator):
 
     Cs: Sequence[float] = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
     tolerance: float = 1e-4
+    components: int | None = None
     class_weights: ClassWeights = NONE
     seed: int = 0
     device: str = "auto"
@@ -153,7 +158,12 @@ class Linear(Head, Estimator):
         return getattr(self, "notes_", ())
 
     def _problem(self, X: MatrixLike, Y: PartialLabels) -> "_Problem":
-        return _Problem(X, on_device(Y, choose_device(self.device)), self._positives)
+        problem = _Problem(X, on_device(Y, choose_device(self.device)), self._positives, self.components)
+        if self.components and problem.axes is None:
+            self.notes_ = [
+                "head linear kept all columns, which are sparse: its option components has no effect"
+            ]
+        return problem
 
     def _solve(self, problem: "_Problem", C: float) -> tuple[Tensor, int]:
         """The layer (d + 1, c) at C, and how many classes have not converged."""
@@ -215,12 +225,17 @@ class _Problem:
                 eigenproblem; V = Q U. Nothing of size (d, d) is built. Q, unlike Zᵀ U / s from the
                 eigenvectors of ZZᵀ, stays orthonormal where rows depend on each other and s is 0.
 
+    Of the first axes alone, `components`, w is confined to their span.
+
     Both factorisations are in float64: of few rows most eigenvalues are 0, and LAPACK's float32 eigh then
     fails or, worse, returns NaN. Wide, sparse rows, such as tf-idf of 50,000 words, are not factorised: T is
     `SparseRows`, and s² are the columns' mean squares, along which the Hessian is only nearly diagonal.
     """
 
-    def __init__(self, X: MatrixLike, Y: Tensor, positives: FloatArray | None = None) -> None:
+    def __init__(
+        self, X: MatrixLike, Y: Tensor, positives: FloatArray | None = None, components: int | None = None
+    ) -> None:
+        self.components = components
         self.weights: Tensor | None = None  # (n, c)
         self.sizes = Y.new_full((Y.shape[1],), len(Y))  # n_c
         if (Y == UNKNOWN).any():
@@ -256,7 +271,7 @@ class _Problem:
         Z = rows[:, :-1]
         self.mean = Z.mean(0, dtype=torch.float64).float()  # (d,)
         Z -= self.mean
-        variances, self.axes = _principal_axes(Z)  # (k,), (d, k)
+        variances, self.axes = _principal_axes(Z, self.components)  # (k,), (d, k)
         k = len(variances)
         for part in chunks(*Z.shape):
             rows[part, :k] = Z[part] @ self.axes
@@ -356,8 +371,13 @@ def _transposed_times(T: Tensor | SparseRows, G: Tensor) -> Tensor:
     return T.transposed_times(G) if isinstance(T, SparseRows) else T.T @ G
 
 
-def _principal_axes(Z: Tensor) -> tuple[Tensor, Tensor]:
-    """Variances (k,) of centred rows Z (n, d) along orthonormal axes (d, k) of their row space."""
+def _principal_axes(Z: Tensor, count: int | None = None) -> tuple[Tensor, Tensor]:
+    """Variances (k,) of centred rows Z (n, d) along orthonormal axes (d, k) of their row space, ascending.
+
+    count: find only so many axes, of the greatest variances.
+    """
+    if count and count + EXTRA < min(Z.shape):
+        return _first_axes(Z, count)
     n, d = Z.shape
     basis = torch.linalg.qr(Z.T.double()).Q if n < d else None  # (d, n)
     sample = Z[:: max(n // (4 * d), 1)]
@@ -368,7 +388,26 @@ def _principal_axes(Z: Tensor) -> tuple[Tensor, Tensor]:
     require_finite(covariance, "covariances of the columns for head linear")
     variances, axes = torch.linalg.eigh(covariance)
     variances = require_finite(variances.clamp(min=0).float(), "variances of the rows for head linear")
-    return variances, (axes if basis is None else basis @ axes).float()
+    axes = (axes if basis is None else basis @ axes).float()
+    return (variances[-count:], axes[:, -count:]) if count else (variances, axes)
+
+
+def _first_axes(Z: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Variances (count,) of centred rows Z (n, d) along nearly the first principal axes (d, count).
+
+    Subspace iteration (Halko, Martinsson and Tropp, 2011), from rows instead of random numbers, so that the
+    axes do not depend on the order of the columns. Like above, four rows per axis are enough.
+    """
+    width = count + EXTRA
+    sample = Z[:: max(len(Z) // (4 * width), 1)]
+    directions = sample[:: len(sample) // width][:width].T
+    for _ in range(SEARCHES):
+        basis = torch.linalg.qr(directions).Q
+        directions = sample.T @ (sample @ basis)
+    basis = torch.linalg.qr(require_finite(directions, "covariances of the columns for head linear")).Q
+    projected = (sample @ basis).double()
+    variances, axes = torch.linalg.eigh(projected.T @ projected / len(sample))
+    return variances[-count:].clamp(min=0).float(), basis @ axes[:, -count:].float()
 
 
 def _weighted(values: Tensor, weights: Tensor | None) -> Tensor:

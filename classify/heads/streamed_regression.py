@@ -17,7 +17,7 @@ MAX_PASSES = 200  # at one C
 class StreamedRegression:
     """The minimum that `linear._Problem` describes, from passes over the rows, which are never held.
 
-    The coordinates u are the same, w = V u for an orthonormal V (d, d), but the rows are not rotated: with
+    The coordinates u are the same, w = V u for an orthonormal V (d, k), but the rows are not rotated: with
     rows Z (n, d) minus a centre, their logits are Z (V u) + b, and the gradient along u is Vᵀ Zᵀ (p - y).
     Any V, centre and variances s² are exact, and only condition, so that those of a sample are good enough.
 
@@ -27,7 +27,7 @@ class StreamedRegression:
     to twenty. Logits (n, c) are not held either.
 
     Args:
-        mean, axes, squares: of the sample's `_Problem`, (d,), (d, d) and (d + 1, 1).
+        mean, axes, squares: of the sample's `_Problem`, (d,), (d, k) and (k + 1, 1).
         single: one multinomial regression, with the cross entropy of the softmax.
         positives: how often positives count, (c,); by default once.
     """
@@ -78,7 +78,7 @@ class StreamedRegression:
         return require_finite(layer, "weights of head linear"), unsolved
 
     def _pass(self, U: Tensor, columns: Tensor | slice) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean losses (p,) in float64, gradients (d + 1, m) and mean p (1 - p) (m,) of these classes at U.
+        """Mean losses (p,) in float64, gradients (k + 1, m) and mean p (1 - p) (m,) of these classes at U.
 
         p is 1 for the softmax, which is of all classes, and m otherwise.
         """

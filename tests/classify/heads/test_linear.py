@@ -107,6 +107,41 @@ def test_all_classes_share_the_strength_of_least_validation_loss():
     assert {CS[best] for best in np.argmin(losses, axis=0)} > {shared}  # a class alone would differ
 
 
+@pytest.mark.parametrize(("n", "d"), [(400, 60), (60, 200), (400, 10)])
+def test_components_confine_the_weights_to_the_first_principal_axes(n, d):
+    X, Y = problem(4, n, d)
+    X[:, :5] *= 100  # so that five axes are certain
+    head = Linear(Cs=[0.01], components=5, tolerance=1e-6, device="cpu").fit(X, Y, X, Y)
+    centred = X - X.mean(axis=0)
+    axes = np.linalg.svd(centred.astype(np.float64), full_matrices=False)[2][:5].T
+    for k in range(Y.shape[1]):
+        expected = logistic(centred @ axes, Y[:, k], 0.01).predict_proba(centred @ axes)[:, 1]
+        assert head.predict_proba(X)[:, k] == pytest.approx(expected, abs=5e-3)
+    assert np.linalg.matrix_rank(head.coef_ @ axes @ axes.T - head.coef_, tol=1e-3) == 0
+
+
+def test_as_many_components_as_columns_or_rows_are_all_of_them():
+    X, Y = problem(5, 100, 30)
+    plain = Linear(Cs=CS, device="cpu").fit(X, Y, X, Y).predict_proba(X)
+    for components in (30, 5_000):
+        scores = Linear(Cs=CS, components=components, device="cpu").fit(X, Y, X, Y).predict_proba(X)
+        assert scores == pytest.approx(plain, abs=1e-3)
+
+
+def test_components_of_sparse_rows_are_all_columns_and_a_note_says_so(monkeypatch):
+    monkeypatch.setattr(sparse_rows, "WIDE", 100)
+    rng = np.random.default_rng(0)
+    X = (rng.random((120, 300)) * (rng.random((120, 300)) < 0.03)).astype(np.float32)
+    Y = X[:, :3] > 0
+    head = Linear(Cs=[1.0], components=5, device="cpu").fit(X, Y, X, Y)
+    assert head.notes == [
+        "head linear kept all columns, which are sparse: its option components has no effect"
+    ]
+    plain = Linear(Cs=[1.0], device="cpu").fit(X, Y, X, Y)
+    assert not plain.notes
+    assert np.array_equal(head.coef_, plain.coef_)
+
+
 def test_weaker_penalties_are_not_tried_once_the_validation_loss_rises(monkeypatch):
     X, Y = problem(1, 400, 30)
     solved, solve = [], _Problem.solve
