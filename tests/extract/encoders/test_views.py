@@ -16,6 +16,7 @@ from encode_once.extract import batches, encode
 from encode_once.extract.encoders import towers
 from encode_once.extract.encoders.base import Options
 from encode_once.extract.encoders.image_network import ImageNetwork
+from encode_once.extract.encoders.timm_models import TimmImages
 from encode_once.extract.errors import UnknownEncoderError, WeightsError
 from tests.conftest import picture
 
@@ -272,6 +273,17 @@ def test_views_of_an_encoder_share_its_model(encoder, views, builds, monkeypatch
         assert alone.model is not network.model
         output = next(iter(network.specs))
         np.testing.assert_array_equal(encoded(network, image, output), encoded(alone, image, output))
+
+
+def test_an_extraction_of_several_views_loads_the_weights_once(tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    picture(1, (90, 70)).save(tmp_path / "images" / "a.png")
+    built, build = [], TimmImages.build_model
+    monkeypatch.setattr(TimmImages, "build_model", lambda tower: built.append(tower.view) or build(tower))
+    names = [f"{CNN}@{view}" for view in ("whole", "pad-96", "flip")]
+    encode(tmp_path / "images", names, tmp_path / "store", weights={CNN: "random"}, progress=False)
+    assert len(Store(tmp_path / "store").features()) == 3
+    assert len(built) == 1
 
 
 def test_views_share_the_weights_in_reduced_precision_too():
