@@ -1,10 +1,11 @@
 """Standardised columns, in which every feature has the same share of the variance."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from encode_once.cache.errors import DataError
 from encode_once.classify.arrays import FloatArray, RowIndex, Vectors
 from encode_once.classify.data.matrix import LazyMatrix, MatrixLike, chunks
 
@@ -49,12 +50,29 @@ class ColumnStatistics:
     variance: FloatArray
     nonzero: FloatArray  # the share of numbers that are not 0
 
+    def check_finite(self, shapes: Mapping[str, tuple[int, int]]) -> None:
+        """Raise for columns with an infinite number: all their numbers would count as missing.
+
+        shapes: the length and width of each feature's block of columns.
+
+        Raises:
+            DataError: a column has one; the message names its feature.
+        """
+        infinite = ~np.isfinite(self.mean) & ~np.isnan(self.nonzero)
+        ends = np.cumsum([length * width for length, width in shapes.values()])[:-1]
+        for feature, block in zip(shapes, np.split(infinite, ends), strict=True):
+            if block.any():
+                raise DataError(
+                    f"{feature} has infinite numbers in {block.sum()} of {len(block)} columns: look for "
+                    "them in what made its vectors, or choose other --features"
+                )
+
     @classmethod
     def of(cls, X: MatrixLike, shapes: Sequence[tuple[int, int]]) -> "ColumnStatistics":
         """The statistics of X (n, d), whose blocks of columns have these lengths and widths."""
         total = np.zeros((4, X.shape[1]))
         ends = np.cumsum([length * width for length, width in shapes])[:-1]
-        with np.errstate(invalid="ignore", over="ignore"):  # infinite numbers are reported by the heads
+        with np.errstate(invalid="ignore", over="ignore"):  # see `check_finite`
             for part in chunks(*X.shape):
                 total = _merged(np.stack([total, _of_chunk(X[part])], axis=1))
             blocks = [

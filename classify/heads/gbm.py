@@ -33,7 +33,8 @@ from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.partial import frequencies, is_partial, unknown_entries
 
 FOLDS = 3  # of the cross-validation of rounds; more take longer, for little
-TIMED = 10  # classes whose time all others are estimated from
+TIMED = 10  # classes whose time all others are estimated from …
+SURE = 60  # … or as many as take so many seconds
 SLOW = 600  # seconds from which on a warning is due
 
 
@@ -123,9 +124,10 @@ class GBM(CrossFittingHead, Estimator):
                 _set_labels(table, Y[:, c])
                 self.boosters_.append(booster(c, table) if 0 < share < 1 else None)
                 bar.update()
-                fitted = sum(booster is not None for booster in self.boosters_)
-                if fitted == TIMED and not self.warnings_ and c + 1 < Y.shape[1]:
-                    self._warn_if_slow((time.monotonic() - start) / TIMED * Y.shape[1], Y.shape[1])
+                fitted, seconds = sum(map(bool, self.boosters_)), time.monotonic() - start
+                is_timed = fitted == TIMED or (fitted and seconds > SURE)
+                if is_timed and not self.warnings_ and c + 1 < Y.shape[1]:
+                    self._warn_if_slow(seconds / fitted * Y.shape[1], Y.shape[1])
 
     def _warn_if_slow(self, seconds: float, classes: int) -> None:
         """Warn as soon as a long fit is foreseeable."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solve
 
-from encode_once.classify.arrays import FloatArray, LabelMatrix, PartialLabels, RowIndex, Vectors
+from encode_once.classify.arrays import FloatArray, IntArray, LabelMatrix, PartialLabels, RowIndex, Vectors
 from encode_once.classify.data.matrix import (
     ColumnView,
     LazyMatrix,
@@ -26,6 +26,9 @@ from encode_once.classify.partial import with_frequencies
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # as shares of the columns' mean variance
 MAX_PLAIN = 512  # columns that trees take as they are; of more, trees would be slow …
 MAX_PLAIN_OF_FEW_ROWS = 2048  # … unless there are fewer rows than columns
+# Of more columns, those of greatest variance have axes: an eigenproblem of 4,096 takes a minute on a core …
+MAX_AXES = 4096
+MAX_NUMBERS = 2**24  # … and so many numbers of few rows, as the basis of their principal axes, 128 MB
 TINY = 1e-6  # the least divisor
 MIN_FOLDS, MAX_FOLD = 5, 512  # folds, and rows of a fold: a system (rows, rows) is solved for each fold
 
@@ -39,11 +42,12 @@ def learn(X: MatrixLike, Y: PartialLabels, components: int, seed: int) -> tuple[
     weights of a ridge regression of each label of Y (n, c), if c is at most d: more would multiply the time
     of the trees, for little (on delicious). The train rows' columns of the regressions are cross-fitted. The
     axes do not depend on the order of the columns and labels. An unknown label counts as the class's
-    frequency, so that it says nothing of the class.
+    frequency, so that it says nothing of the class. Of tf-idf of 50,000 words, the rarest are left out, see
+    `MAX_AXES`: the weights of their columns are 0.
     """
+    order, width = _varied(X, column_order(X)), X.shape[1]
+    X = ColumnView(X, order)
     n, d = X.shape
-    order = column_order(X)
-    X, inverse = ColumnView(X, order), np.argsort(order)
     targets = with_frequencies(Y)[:, column_order(Y)]
     center = sum(X[part].sum(axis=0, dtype=np.float64) for part in chunks(n, d)) / n
     variances, basis = _principal_axes(X, center)
@@ -58,7 +62,25 @@ def learn(X: MatrixLike, Y: PartialLabels, components: int, seed: int) -> tuple[
     learned = np.hstack(axes).T.astype(np.float32)
     columns: MatrixLike = TrainColumns(Projected(X, center.astype(np.float32), learned), crossed)
     columns = columns if is_large(columns) else np.asarray(columns)
-    return center.astype(np.float32)[inverse], learned[:, inverse], columns
+    center_of_all, axes_of_all = np.zeros(width, np.float32), np.zeros((len(learned), width), np.float32)
+    center_of_all[order], axes_of_all[:, order] = center, learned
+    return center_of_all, axes_of_all, columns
+
+
+def _varied(X: MatrixLike, order: IntArray) -> IntArray:
+    """The columns of X (n, d) of greatest variance, in this order (d,); all if they are not too many."""
+    n, d = X.shape
+    most = max(MAX_AXES, MAX_NUMBERS // n)
+    if d <= most:
+        return order
+    sums = np.zeros((2, d))
+    for part in chunks(n, d):
+        rows = X[part].astype(np.float64)
+        sums += rows.sum(axis=0), (rows**2).sum(axis=0)
+    mean, square = sums / n
+    variances = (square - mean**2)[order]
+    chosen: IntArray = order[np.sort(np.argsort(-variances, kind="stable")[:most])]
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -116,7 +138,7 @@ def _principal_axes(X: MatrixLike, center: FloatArray) -> tuple[FloatArray, Floa
     """
     n, d = X.shape
     with np.errstate(over="ignore", invalid="ignore"):  # reported below
-        basis = np.linalg.qr((X[:] - center).T)[0] if n < d else None  # (d, n)
+        basis = np.linalg.qr((np.asarray(X) - center).T)[0] if n < d else None  # (d, n)
         covariance = np.zeros((min(n, d), min(n, d)))
         for part in chunks(n, d):
             Z = (X[part] - center).astype(np.float32)

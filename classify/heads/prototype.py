@@ -23,7 +23,7 @@ from encode_once.classify.arrays import (
 from encode_once.classify.data.matrix import MatrixLike, RowView, chunks
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
-from encode_once.classify.heads.checks import class_frequencies, require_finite
+from encode_once.classify.heads.checks import class_frequencies, require_finite, require_memory
 from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.leave_one_out import ClassSums
 from encode_once.classify.heads.prompts import Prompts, read_prompts
@@ -36,6 +36,7 @@ MAX_CALIBRATED = 8192  # rows that the slopes and intercepts are fitted on …
 # … fewer if they have more scores than this: each takes 100 bytes, and 20 settings are tried …
 MAX_SCORES = 2**22
 MIN_CALIBRATED = 1024  # … but not fewer than these
+ROW_BYTES, LABEL_BYTES = 6, 5  # for each number of the cached rows, as float16 and float32, and each label
 SPREAD = 0.3  # standard deviation of the classes' slopes, as a share of the common slope
 
 
@@ -94,6 +95,9 @@ class Prototype(Head, Estimator):
                 "head prototype with shots=0 needs prompts: there is nothing else to compare with"
             )
         Y, prompts = as_partial_labels(Y, len(X)), None
+        cached = len(X) if self.shots is None else min(len(X), self.shots * Y.shape[1])
+        remedy = "--set shots=16 caches so many rows of each class; or --head linear"
+        require_memory("prototype", cached * (ROW_BYTES * X.shape[1] + LABEL_BYTES * Y.shape[1]), remedy)
         if self.prompts is not None:
             prompts = read_prompts(self.prompts, self.classes, X.shape[1], Y.shape[1])
         X_train, Y_train, X_validation, Y_validation = with_validation(X, Y, X_val, Y_val, self.seed)

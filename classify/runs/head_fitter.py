@@ -72,8 +72,8 @@ class HeadFitter:
 
         validation: the validation rows, if the table marks them; the model is fitted on the others.
 
-        Raises DataError if the validation scores are not finite, or labels are unknown and the head takes no
-        such; see `check_scores` for the warnings.
+        Raises DataError if a feature or the validation scores are not finite, or labels are unknown and the
+        head takes no such; see `check_scores` for the warnings.
         """
         heads.check_labels(self.head, self.Y)
         if validation is not None:
@@ -180,6 +180,7 @@ class HeadFitter:
         if not head.takes_raw:
             shapes = [*X.shapes.values()]
             statistics = ColumnStatistics.of(X_train, shapes)
+            statistics.check_finite(X.shapes)
             kinds = choose_scales(X_train, shapes, self.scale, statistics)
             mean, scale = standardisation(X_train, shapes, kinds, statistics)
             scales = dict(zip(X.shapes, kinds, strict=True))

@@ -179,11 +179,13 @@ def _check_finite(file: VectorFile, rows: RowIndex, dtype: np.dtype[Any]) -> Non
     """Raise if a number of these rows is not finite in the type in which it is stored."""
     for start in range(0, len(rows), CHUNK):
         values = file.values[rows[start : start + CHUNK]]
-        if file.is_sparse:
-            if not np.isfinite(values.data).all():
-                raise DataError(f"{file.path}: some of its numbers are NaN or infinite")
-            continue
         with np.errstate(over="ignore"):
+            if file.is_sparse:
+                if not np.isfinite(values.data.astype(dtype)).all():
+                    raise DataError(
+                        f"{file.path}: some of its numbers are NaN, infinite or too large for {dtype}"
+                    )
+                continue
             bad = np.flatnonzero(~np.isfinite(values.astype(dtype)).all(axis=1))
         if len(bad):
             row = rows[start + bad[0]]

@@ -3,6 +3,7 @@
 file                            vectors                                        names of the rows
 .npy                            the array                                      FILE.ids.txt, if it is there
 .npz .safetensors               the only matrix                                arrays of n texts or integers
+.npz of scipy.sparse            the matrix, which stays sparse                 FILE.ids.txt, if it is there
 .parquet .arrow .feather        a column of lists, or all columns of numbers   the other columns
 .lance (a folder)               the same                                       the same
 .csv .tsv                       the columns of numbers                         the others, or the first
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from encode_once.cache.arff import BINARY, read_arff
 from encode_once.cache.errors import DataError, EncodeOnceError, UsageError, brief, unknown_name
@@ -108,13 +110,39 @@ def _check(file: VectorFile) -> None:
 
 def _npy(path: Path, column: str | None, labels: str | None) -> VectorFile:
     values = np.load(path, mmap_mode="r", allow_pickle=False)
-    names = Path(f"{path}.ids.txt")  # as `store export --to npy` writes it
-    return VectorFile(path, values, {NAMES: read_lines(names)} if names.exists() else {})
+    return VectorFile(path, values, _names_beside(path))
+
+
+def _names_beside(path: Path) -> dict[str, Sequence[str]]:
+    """The names of the rows in FILE.ids.txt, as `store export --to npy` writes it."""
+    names = Path(f"{path}.ids.txt")
+    return {NAMES: read_lines(names)} if names.exists() else {}
 
 
 def _npz(path: Path, column: str | None, labels: str | None) -> VectorFile:
     with np.load(path, allow_pickle=False) as file:
-        return _of_arrays(path, {name: file[name] for name in file.files}, column)
+        arrays = {name: file[name] for name in file.files}
+    if arrays.keys() >= {"format", "shape", "data"}:
+        return VectorFile(path, _sparse(path, arrays), _names_beside(path))
+    return _of_arrays(path, arrays, column)
+
+
+def _sparse(path: Path, arrays: Mapping[str, NDArray[Any]]) -> csr_matrix:
+    """The matrix that scipy.sparse.save_npz has written.
+
+    Only its form for rows: of the others, a small file may say that it has any number of rows.
+    """
+    kind = arrays["format"].item()
+    if kind not in (b"csr", "csr"):
+        raise DataError(f"{path}: a sparse matrix of another form than CSR: save matrix.tocsr()")
+    numbers = {name: arrays[name] for name in ("indices", "indptr", "shape")}
+    if wrong := [name for name, array in numbers.items() if array.dtype.kind not in "iu"]:
+        raise DataError(f"{path}: {', '.join(wrong)} are not whole numbers")
+    parts = arrays["data"], numbers["indices"], numbers["indptr"]
+    matrix = csr_matrix(parts, shape=tuple(numbers["shape"].tolist()))
+    matrix.check_format()  # raises for columns out of range
+    matrix.sum_duplicates()
+    return matrix
 
 
 def _safetensors(path: Path, column: str | None, labels: str | None) -> VectorFile:

@@ -50,13 +50,19 @@ def assert_same(run, expected, tolerance):
 
 
 @pytest.mark.parametrize(
-    ("head", "split"), [*((head, "stratified:0.2") for head in HEADS), ("knn", "kfold:3"), ("mlp", "kfold:2")]
+    ("head", "split", "validation"),
+    [
+        *((head, "stratified:0.2", "tenth") for head in HEADS),
+        *((head, "stratified:0.2", "folds") for head in ("linear", "gbm", "auto")),
+        ("knn", "kfold:3", "tenth"),
+        ("mlp", "kfold:2", "tenth"),
+    ],
 )
 def test_a_table_with_other_rows_first_and_other_names_of_classes_gives_the_same_run(
-    data, tmp_path, head, split
+    data, tmp_path, head, split, validation
 ):
     order = np.random.default_rng(1).permutation(len(data.labels))
-    options = {"split": split, "validation": "tenth"}
+    options = {"split": split, "validation": validation}
     expected = scores_of(data, tmp_path / "in-order", head, **options)
     assert_same(scores_of(data, tmp_path / "shuffled", head, order, RENAMED, **options), expected, 1e-4)
 

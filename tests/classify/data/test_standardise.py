@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.preprocessing import StandardScaler
 
-from encode_once.classify.data.standardise import Standardised, choose_scales, standardisation
+from encode_once.cache.errors import DataError
+from encode_once.classify.data.standardise import (
+    ColumnStatistics,
+    Standardised,
+    choose_scales,
+    standardisation,
+)
 from encode_once.classify.heads.torch.networks import split
 from tests.conftest import examples
 
@@ -34,6 +40,17 @@ def test_a_feature_without_any_vector_becomes_zeros():
         mean, scale = standardisation(X, [(1, 1), (1, 1)])
         rows = Standardised(np.array([[1, np.nan], [3, 5]], np.float32), mean, scale)[:]
     assert rows.tolist() == [[-1, 0], [1, 0]]
+
+
+@pytest.mark.parametrize("numbers", [[np.inf], [-np.inf], [np.inf, -np.inf, np.nan]])
+def test_columns_with_infinite_numbers_name_their_feature(numbers):
+    X = np.ones((20, 4), np.float32)
+    X[:, 0] = np.nan  # missing in all rows
+    ColumnStatistics.of(X, [(1, 1), (1, 3)]).check_finite({"a": (1, 1), "b": (1, 3)})
+    X[: len(numbers), 2] = numbers
+    statistics = ColumnStatistics.of(X, [(1, 1), (1, 3)])
+    with pytest.raises(DataError, match="b has infinite numbers in 1 of 3 columns"):
+        statistics.check_finite({"a": (1, 1), "b": (1, 3)})
 
 
 def words(rng, n=200, d=30):

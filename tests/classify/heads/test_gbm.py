@@ -110,7 +110,10 @@ def test_a_fit_that_will_take_long_warns_at_once_and_goes_on(monkeypatch, capsys
     assert warning in capsys.readouterr().err
     assert GBM(jobs=1, rounds=3, progress=False).fit(X, Y).warnings_ == [warning]
     assert not capsys.readouterr().err
-    assert not GBM(jobs=1, rounds=3).fit(X, Y[:, :9]).warnings_  # too few classes to estimate the time from
+    assert not GBM(jobs=1, rounds=3).fit(X, Y[:, :9]).warnings_  # too few classes to estimate the time from …
+    monkeypatch.setattr("encode_once.classify.heads.gbm.SURE", 0)
+    assert GBM(jobs=1, rounds=3).fit(X, Y[:, :2]).warnings_  # … unless they take long
+    assert not GBM(jobs=1, rounds=3).fit(X, Y[:, :1]).warnings_
 
 
 def test_scores_out_of_fold_are_those_of_boosters_of_the_other_folds():

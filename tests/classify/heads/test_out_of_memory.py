@@ -187,7 +187,7 @@ def test_boosters_are_the_same_if_their_columns_are_binned_by_batches(rows, monk
     np.testing.assert_array_equal(*scores)
 
 
-@pytest.mark.parametrize("name", ["forest", "knn"])
+@pytest.mark.parametrize("name", ["forest", "knn", "prototype"])
 def test_a_head_that_needs_more_memory_than_there_is_says_so_before_it_starts(rows, monkeypatch, name):
     monkeypatch.setattr(checks, "available_memory", lambda: 20_000.0)
     with pytest.raises(
@@ -199,7 +199,7 @@ def test_a_head_that_needs_more_memory_than_there_is_says_so_before_it_starts(ro
 def test_auto_leaves_out_heads_that_need_more_memory_than_there_is(rows, monkeypatch):
     monkeypatch.setattr(checks, "available_memory", lambda: 0.0)
     X, Y = rows
-    head = make("auto", heads=["forest", "prototype"], folds=2, progress=False).fit(X[:90], Y[:90])
+    head = make("auto", heads=["forest", "linear"], folds=2, progress=False).fit(X[:90], Y[:90])
     assert (head.losses_ >= 0).tolist() == [False, True]
     (warning,) = head.warnings_
     assert warning.startswith("head auto left out forest: head forest would need")

@@ -67,6 +67,24 @@ def test_many_columns_are_left_out_and_so_are_regressions_of_more_labels_than_co
     assert projection.learn(X, Y, 4, 0)[2].shape == (40, 9 + 4)
 
 
+@pytest.mark.parametrize("n", [40, 12])
+def test_of_very_many_columns_those_of_greatest_variance_have_axes(n, monkeypatch):
+    X, Y = problem(0, n, 20)
+    X[:, ::2] *= 1e-3
+    kept = np.argsort(-X.var(axis=0))[:8]
+    narrow, _, columns_of_kept = projection.learn(X[:, kept], Y, 4, 0)
+    monkeypatch.setattr(projection, "MAX_AXES", 8)
+    monkeypatch.setattr(projection, "MAX_NUMBERS", 8 * n)
+    center, axes, columns = projection.learn(X, Y, 4, 0)
+    others = np.setdiff1d(np.arange(20), kept)
+    assert not axes[:, others].any()
+    np.testing.assert_allclose(center[kept], narrow)
+    np.testing.assert_allclose(np.abs(columns), np.abs(columns_of_kept), atol=1e-3)
+    np.testing.assert_allclose(projection.project(X, center, axes)[:, :8], columns[:, :8], atol=1e-5)
+    monkeypatch.setattr(projection, "MAX_NUMBERS", 20 * n)  # few rows: all columns
+    assert projection.learn(X, Y, 4, 0)[1][:, others].any()
+
+
 def test_constant_columns_give_finite_axes():
     X, Y = np.zeros((20, 4), np.float32), np.arange(20)[:, None] % 2 == 0
     assert all(np.isfinite(learned).all() for learned in projection.learn(X, Y, 2, 0))

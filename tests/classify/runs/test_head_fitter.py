@@ -1,14 +1,17 @@
 """Validation rows: a tenth that the head does not learn from, or all train rows with scores out of fold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from encode_once.cache import UsageError
+from encode_once.cache import DataError, UsageError
 from encode_once.classify import fit
 from encode_once.classify.data.matrix import RowView
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.samples import load_samples
+from encode_once.classify.heads import HEADS
 from encode_once.classify.runs import head_fitter
 from encode_once.classify.runs.head_fitter import HeadFitter
 
@@ -50,6 +53,32 @@ def test_scores_out_of_fold_know_nothing_of_their_own_labels(fitter):
     learned = fitted.model.scores(RowView(fitted.X, ROWS))
     assert roc_auc_score(noise[ROWS], learned) > 0.9
     assert 0.4 < roc_auc_score(validation.labels, validation.scores) < 0.6
+
+
+class Infinite:
+    """A matrix whose numbers are those of another, with an infinite one."""
+
+    def __init__(self, X):
+        self.X, self.shape, self.shapes = X, X.shape, X.shapes
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, rows):
+        values = self.X[rows]
+        values[np.arange(len(self.X))[rows] == 20, 3] = np.inf
+        return values
+
+    def fitted(self, rows):
+        return Infinite(self.X.fitted(rows))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_infinite_numbers_are_an_error_that_names_the_feature(fitter, name):
+    """They made all numbers of their column missing."""
+    fitter = replace(fitter(name, "tenth"), X=Infinite(fitter(name, "tenth").X))
+    with pytest.raises(DataError, match="e/image has infinite numbers in 1 of 8 columns"):
+        fitter.fit(ROWS)
 
 
 def test_rows_of_a_group_are_in_one_fold(fitter, monkeypatch):

@@ -145,6 +145,21 @@ def test_sparse_rows_stay_sparse(command, tmp_path):
     assert json.loads(command("evaluate", "r", "--json").stdout)["micro_f1"] > 0.8
 
 
+def test_a_sparse_matrix_of_scipy_is_stored_sparse(command):
+    words = sparse.random(N, 20_000, density=5e-4, random_state=0, format="csr", dtype=np.float64)
+    sparse.save_npz("words.npz", words)
+    Path("words.npz.ids.txt").write_text("\n".join(IDS) + "\n")
+    assert (
+        "20000 columns, sparse" in command("store", "import", "w", "words.npz", "--data", "table.csv").stdout
+    )
+    np.testing.assert_array_equal(stored(Store("store"), "w"), words.toarray().astype(np.float32))
+    words.data[3] = 1e300
+    sparse.save_npz("words.npz", words)
+    error = command("store", "import", "huge", "words.npz", "--data", "table.csv", status=1).stderr
+    assert "words.npz: some of its numbers are NaN, infinite or too large for float32" in error
+    assert "huge/imported" not in Store("store").features()
+
+
 def test_vectors_are_found_after_the_table_moved_if_its_rows_have_content(command):
     pd.read_csv("table.csv").assign(caption=IDS).to_csv("captioned.csv", index=False)
     command("store", "import", "api", "x.npz", "--data", "captioned.csv")

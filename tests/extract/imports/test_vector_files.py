@@ -123,6 +123,50 @@ def test_a_few_rows_of_an_arrow_table_are_in_memory_at_a_time(name, tmp_path, mo
     assert isinstance(values.base.base.obj, mmap.mmap), "the vectors are in a temporary file"
 
 
+WORDS = sparse.csr_matrix(np.where(np.abs(VECTORS) < 0.8, 0, VECTORS))
+
+
+@pytest.mark.parametrize("matrix", [WORDS, sparse.csr_array(WORDS)])
+def test_a_matrix_of_scipy_stays_sparse(matrix, tmp_path):
+    sparse.save_npz(tmp_path / "words.npz", matrix)
+    assert not read_vectors(tmp_path / "words.npz").columns
+    (tmp_path / "words.npz.ids.txt").write_text("\n".join(IDS) + "\n")
+    file = read_vectors(tmp_path / "words.npz")
+    assert file.is_sparse
+    assert [*file.columns.values()] == [IDS]
+    np.testing.assert_array_equal(file.values.toarray(), WORDS.toarray())
+
+
+def test_numbers_of_a_sparse_matrix_that_are_given_twice_are_added(tmp_path):
+    twice = sparse.csr_matrix(([1.0, 2.0, 3.0], [2, 0, 2], [0, 3]), shape=(1, 4))
+    sparse.save_npz(tmp_path / "words.npz", twice)
+    np.testing.assert_array_equal(read_vectors(tmp_path / "words.npz").values.toarray(), [[2, 0, 4, 0]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": b"coo"}, "another form than CSR: save matrix.tocsr()"),
+        ({"indices": WORDS.indices + 3}, "indices must be < 3"),
+        ({"indices": WORDS.indices - 3}, "indices must be >= 0"),
+        ({"indices": WORDS.indices + 0.5}, "indices are not whole numbers"),
+        ({"indptr": WORDS.indptr[:-1]}, "index pointer size"),
+        ({"shape": np.array(["x", "y"])}, "shape are not whole numbers"),
+        ({"shape": np.array([10**15, 3])}, "index pointer size"),
+        ({"data": WORDS.data.astype(complex)}, "complex128, not numbers"),
+    ],
+)
+def test_a_sparse_matrix_that_is_broken_is_an_error_of_one_line(changes, message, tmp_path):
+    sparse.save_npz(tmp_path / "words.npz", WORDS)
+    with np.load(tmp_path / "words.npz") as file:
+        arrays = {name: file[name] for name in file.files} | changes
+    np.savez(tmp_path / "words.npz", **arrays)
+    with pytest.raises(DataError) as raised:
+        read_vectors(tmp_path / "words.npz")
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
 def test_parts_of_different_types_are_joined_without_loss(tmp_path):
     (tmp_path / "img_emb").mkdir()
     np.save(tmp_path / "img_emb" / "img_emb_0.npy", VECTORS[:3].astype(np.float16))
