@@ -33,6 +33,7 @@ from encode_once.deploy.options import (
     measured_table_option,
     new_table_option,
 )
+from encode_once.deploy.recipe_commands import recipe_list, recipe_run
 from encode_once.deploy.service_commands import promote, rollback, runs_list
 from encode_once.deploy.update_command import update
 from encode_once.extract.options import (
@@ -447,4 +448,5 @@ def migrate(folders: Sequence[str], trust: bool, as_json: bool) -> None:
 
 verbs = (evaluate, predict, monitor, forget, export_run, migrate, update, promote, rollback)
 of_runs = (runs_list,)
+of_recipes = (recipe_list, recipe_run)
 benches = (bench_predict,)
