@@ -14,6 +14,7 @@ from encode_once.cache.options import (
     Verbs,
     alert,
     existing_store,
+    features_argument,
     json_option,
     output_option,
     print_json,
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 @click.group(cls=Verbs)
 def store() -> None:
     """Inspect, verify and maintain a store."""
-
-
-features_argument = click.argument("features", nargs=-1, metavar="[FEATURE]...", type=StoredFeatureName())
 
 
 def print_changes(changes: "Sequence[Change]", what: str, as_json: bool) -> None:

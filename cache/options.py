@@ -235,6 +235,9 @@ class StoredFeatureName(click.ParamType):  # type: ignore[type-arg]  # generic i
         return completions(sorted(names), incomplete)
 
 
+features_argument = click.argument("features", nargs=-1, metavar="[FEATURE]...", type=StoredFeatureName())
+
+
 class TableName(click.ParamType):  # type: ignore[type-arg]
     """The name of a table of the store, as `store list` prints it; the shell completes it."""
 

@@ -25,6 +25,7 @@ from encode_once.cache.options import (
     verb,
     warn,
 )
+from encode_once.deploy.check_commands import doctor, verify
 from encode_once.deploy.forget_command import forget
 from encode_once.deploy.monitor_command import monitor
 from encode_once.deploy.options import (
@@ -446,7 +447,8 @@ def migrate(folders: Sequence[str], trust: bool, as_json: bool) -> None:
         raise DataError(f"{failed} of {len(folders)} folders are not migrated")
 
 
-verbs = (evaluate, predict, monitor, forget, export_run, migrate, update, promote, rollback)
+verbs = (evaluate, predict, monitor, forget, export_run, migrate, update, promote, rollback, doctor)
+of_stores = (verify,)
 of_runs = (runs_list,)
 of_recipes = (recipe_list, recipe_run)
 benches = (bench_predict,)

@@ -74,7 +74,8 @@ ORDER = {
         "decision_graph", "onnx_file", "run_graph", "onnx_export", "image_policy", "caption_tokens",
         "encoder_graph", "whole_graph", "graph_check", "folder", "run_forgetting", "forget",
         "forget_command", "monitor_command", "service_versions", "service_commands", "update",
-        "update_command", "recipe_commands", "bench", "commands",
+        "update_command", "recipe_commands", "check_commands",
+        "bench", "commands",
     ],
 }  # fmt: skip
 
