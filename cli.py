@@ -1,4 +1,4 @@
-"""The command line: the commands of the rooms, and those that join rooms.
+"""The command line: the commands of the rooms, and those whose pages join rooms.
 
 Results go to files and stdout, everything else to stderr.
 """
