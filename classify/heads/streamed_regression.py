@@ -87,7 +87,7 @@ class StreamedRegression:
         W, b = self.axes @ U[:-1], U[-1]
         shape = 1 if self.single else U.shape[1]
         losses = torch.zeros(shape, dtype=torch.float64, device=U.device)
-        gradients = torch.zeros(U.shape, dtype=torch.float64, device=U.device)
+        gradients = torch.zeros(d + 1, U.shape[1], dtype=torch.float64, device=U.device)
         curvature = torch.zeros(U.shape[1], dtype=torch.float64, device=U.device)
         chosen = columns if isinstance(columns, slice) else columns.cpu().numpy()
         weights = (len(self.X) / self.sizes)[columns].to(U)
@@ -111,5 +111,5 @@ class StreamedRegression:
             curvature += curved.sum(0)
             gradients[:-1] += rows.T @ errors
             gradients[-1] += errors.sum(0)
-        gradients[:-1] = self.axes.T.double() @ gradients[:-1]
+        gradients = torch.cat([self.axes.T.double() @ gradients[:-1], gradients[-1:]])
         return losses / n, (gradients / n).to(U), (curvature / n).to(U)

@@ -76,6 +76,16 @@ def test_streamed_rows_give_the_logistic_regression_of_all_rows(rows, streamed, 
     assert counted.read < 60 * len(X)
 
 
+def test_streamed_rows_have_the_components_of_the_sample(rows, streamed):
+    X, Y = rows
+    wide = np.hstack([X * 100, np.random.default_rng(2).normal(size=(1000, 28)).astype(np.float32)])
+    options = {"Cs": [0.01], "tolerance": 1e-6, "device": "cpu"}
+    head = Linear(components=12, **options).fit(wide, Y, wide[::3], Y[::3])
+    assert "chose C on" in head.notes[0]
+    expected = Linear(**options).fit(X * 100, Y, X[::3] * 100, Y[::3]).predict_proba(X * 100)
+    assert head.predict_proba(wide) == pytest.approx(expected, abs=0.02)
+
+
 def test_streamed_rows_of_one_label_give_the_multinomial_regression(rows, streamed):
     X, Y = rows
     truth = np.where(Y.any(axis=1), Y.argmax(axis=1), 3)
