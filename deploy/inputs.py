@@ -134,7 +134,7 @@ def _listed(values: Any, is_single: Any) -> list[Any]:
 def _is_image(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.dtype.kind not in LISTS and value.ndim <= 3  # more are several images
-    kinds = str | os.PathLike | bytes | bytearray | memoryview | Image.Image
+    kinds = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image
     return isinstance(value, kinds) or _is_file(value)
 
 
