@@ -5,7 +5,7 @@ Eval rows are never used to fit, to stop, to choose or to tune.
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count as counting
@@ -110,26 +110,13 @@ def fit(
     validation = splits.marked_validation(spec.split, table.columns)
     unused = splits.marked_unused(spec.split, table.columns)
     fitted, rows, evaluated = _fit_and_evaluate(fitter, folds, validation, unused)
-    warnings = [*samples.X.warnings, *fitted.warnings, *grouping.warnings(spec.split, folds[0], groups)]
-    if len(unused):
-        warnings.append(
-            f"{len(unused)} of {len(table)} rows are left out: split {short_split(spec.split)} does not use "
-            "them"
-        )
-    if unknown := count(samples.Y):
-        warnings.append(
-            f"{unknown:,} of {samples.Y.size:,} label entries are unknown ({unknown / samples.Y.size:.0%}): "
-            "they are neither learned from nor measured"
-        )
-    if spec.decision.calibration == "none" and class_weights.are_set(options):
-        warnings.append(
-            "class weights raise scores, so they are not probabilities; --calibrate sigmoid corrects them"
-        )
     untrained = [samples.classes[c] for c in np.flatnonzero(~positives(samples.Y[rows]).any(axis=0))]
-    if untrained:
-        warnings.append(
-            f"no row to fit on has one of the labels {short_list(untrained)}: they are not learned"
-        )
+    warnings = [
+        *samples.X.warnings,
+        *fitted.warnings,
+        *grouping.warnings(spec.split, folds[0], groups),
+        *_warnings(spec, options, samples, len(unused), untrained),
+    ]
     pairs = Hierarchy(spec.hierarchy).pairs(samples.classes)
     seconds = round(time.perf_counter() - started, 3)
     record = replace(
@@ -159,6 +146,28 @@ def fit(
     metrics, predictions = measure_kept(result)
     result.save(metrics, predictions, model_card(result))
     return result, metrics
+
+
+def _warnings(
+    spec: FitSpec, options: Mapping[str, Any], samples: Samples, unused: int, untrained: Sequence[str]
+) -> Iterator[str]:
+    """What of the rows and labels is left out, and scores that are no probabilities.
+
+    unused: number of rows.
+    untrained: classes without a row to learn from.
+    """
+    if unused:
+        split = short_split(spec.split)
+        yield f"{unused} of {len(samples.table)} rows are left out: split {split} does not use them"
+    if unknown := count(samples.Y):
+        share = (
+            f"{unknown:,} of {samples.Y.size:,} label entries are unknown ({unknown / samples.Y.size:.0%})"
+        )
+        yield f"{share}: they are neither learned from nor measured"
+    if spec.decision.calibration == "none" and class_weights.are_set(options):
+        yield "class weights raise scores, so they are not probabilities; --calibrate sigmoid corrects them"
+    if untrained:
+        yield f"no row to fit on has one of the labels {short_list(untrained)}: they are not learned"
 
 
 def _fit_and_evaluate(
