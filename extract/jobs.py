@@ -1,7 +1,6 @@
 """The jobs of an extraction: the towers of the encoders that are named, as the store's features need them."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
 from encode_once.cache import Store, Table, UsageError
 from encode_once.cache.names import OWN, TEXT, FeatureName, captioner, with_captioner, without_output
@@ -35,9 +34,8 @@ def requested_jobs(
     resolved = {requested: _resolve(requested, files) for requested in regions}
     kinds = [kind if kind == OWN else _renamed(kind, resolved) for kind in dict.fromkeys(captions)]
     compute = precisions.compute
-    common = Options(backend=compute.backend, compiled=compute.compiled)  # with the models that views share
     options = {
-        name: replace(common, weights=file, precision=precisions.of(name), regions=regions[requested])
+        name: Options(file, precisions.of(name), compute.backend, compute.compiled, regions[requested])
         for requested, (name, file) in resolved.items()
     }
     jobs = _jobs(options, precisions)

@@ -3,13 +3,12 @@
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar, Literal
-from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +47,6 @@ class Options:
     compiled: bool = False  # whether image networks run through torch.compile
     regions: bool = False  # whether image networks also return vectors of an image's regions
     view: View = OWN_VIEW  # what image networks see of an image
-    # Models in use, by what they are made of: views of an encoder share one.
-    models: MutableMapping[Hashable, Any] = field(
-        default_factory=WeakValueDictionary, compare=False, repr=False
-    )
 
 
 class Tower(ABC):

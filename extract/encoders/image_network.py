@@ -1,8 +1,7 @@
 """The base class of towers that are torch networks on images: uint8 pixels in, vectors out."""
 
-import json
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +11,12 @@ from encode_once.cache import Spec, UsageError
 from encode_once.cache.names import REGIONS
 from encode_once.cache.views import View
 from encode_once.extract.encoders import runtime
-from encode_once.extract.encoders.base import BIT_DEPTH, SEED, Options, Texts, Tower, Vectors
+from encode_once.extract.encoders.base import SEED, Options, Texts, Tower, Vectors
 from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.images.framing import Framing
 
 GRID = 4  # regions per side
 CHANNELS = 3
-# What specs of views with the same model differ in. A model for one size is another one at each.
-OF_VIEWS = ("preprocess", "view", "squares", "precision", BIT_DEPTH)
 
 
 class ImageNetwork(Tower):
@@ -61,32 +58,6 @@ class ImageNetwork(Tower):
         Raises:
             WeightsError: its weights cannot be loaded.
         """
-
-    def takes_any_size(self, model: Any) -> bool:
-        """Whether `build_model` makes the same model for views of every size."""
-        return False
-
-    def shared_model(self) -> Any:
-        """The model of another view of the encoder that is in use, or else a new one.
-
-        Raises:
-            WeightsError: its weights cannot be loaded.
-        """
-        models, (any_size, sized) = self.options.models, self._model_keys()
-        model = models.get(sized, models.get(any_size))
-        if model is None:
-            model = self.build_model()
-            models[any_size if self.takes_any_size(model) else sized] = model
-        return model
-
-    def _model_keys(self) -> tuple[Hashable, Hashable]:
-        """What the model is made of, if it takes any size, and if not."""
-        specs = {
-            output: {name: value for name, value in spec.items() if name not in OF_VIEWS}
-            for output, spec in self.specs.items()
-        }
-        key = json.dumps(specs, sort_keys=True)
-        return key, (key, self.view.size)
 
     @abstractmethod
     def transform(self) -> Callable[[Image], Any]:
@@ -161,7 +132,7 @@ class ImageNetwork(Tower):
         self.device = device
         self._to_pixels = self.view_transform()
         # channels_last: twice as fast for convolutions on a CPU
-        network = self.network(self.shared_model()).to(device, memory_format=torch.channels_last)
+        network = self.network().to(device, memory_format=torch.channels_last)
         self.model, run = network.model, self._compiled(network)
         grey = self.prepare(new("RGB", (self.shorter_side or 1,) * 2, "grey"))
         self.size = grey.shape[1:]  # (h, w)
@@ -184,13 +155,7 @@ class ImageNetwork(Tower):
             )
 
     def cast(self) -> None:
-        models = self.options.models
-        key = next(key for key, model in models.items() if model is self.model), self.precision
-        if key in models:
-            self.model, self.is_cast = models[key], True
-        else:
-            super().cast()
-            models[key] = self.model
+        super().cast()
         self._run, self.backend = self._compiled(self.network(self.model)), "torch"
 
     def _compiled(self, network: Any) -> Any:

@@ -97,9 +97,6 @@ class TimmImages(ImageNetwork):
             model.set_input_size(img_size=self.view.size)  # interpolates position embeddings
         return model
 
-    def takes_any_size(self, model: Any) -> bool:
-        return not hasattr(model, "set_input_size")
-
     def transform(self) -> Callable[[Image], Any]:
         import timm
 

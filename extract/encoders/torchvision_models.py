@@ -104,9 +104,6 @@ class ClassifierImages(ImageNetwork):
         model.set_submodule(linear[-1], torch.nn.Identity())
         return torch.nn.ModuleDict(parts)
 
-    def takes_any_size(self, model: Any) -> bool:
-        return True
-
     def transform(self) -> Callable[[Image], Any]:
         from torchvision.transforms import v2
 

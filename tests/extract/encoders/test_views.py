@@ -1,6 +1,5 @@
 """What each view shows an encoder, compared with the libraries called directly on what Pillow cuts."""
 
-import gc
 import io
 
 import numpy as np
@@ -16,7 +15,6 @@ from encode_once.extract import batches, encode
 from encode_once.extract.encoders import towers
 from encode_once.extract.encoders.base import Options
 from encode_once.extract.encoders.image_network import ImageNetwork
-from encode_once.extract.encoders.timm_models import TimmImages
 from encode_once.extract.errors import UnknownEncoderError, WeightsError
 from tests.conftest import picture
 
@@ -247,65 +245,3 @@ def test_a_users_network_that_knows_no_views_does_not_pretend_to():
         Network("whole")
     with pytest.raises(UsageError, match="view 96: this encoder takes 64 pixels only"):
         Network("96").load("cpu")
-
-
-@pytest.mark.parametrize(
-    ("encoder", "views", "builds"),
-    [
-        (CNN, ["whole", "pad-96", "flip", "five-crops-64"], 1),  # convolutions take any size
-        (VIT, ["whole", "flip", "pad-64", "whole-64"], 2),  # position embeddings are those of a size
-        (CLIP, ["whole", "pad"], 1),
-        ("resnet50", ["whole-64", "pad-96"], 1),
-    ],
-)
-def test_views_of_an_encoder_share_its_model(encoder, views, builds, monkeypatch):
-    options = Options("random", backend="torch")
-    networks = [towers(f"{encoder}@{view}", options)[0] for view in views]
-    built = []
-    kind, build = type(networks[0]), type(networks[0]).build_model
-    monkeypatch.setattr(kind, "build_model", lambda tower: built.append(tower.view) or build(tower))
-    image = picture(3, (90, 70))
-    for network in networks:
-        network.load("cpu")
-    assert len(built) == len({id(network.model) for network in networks}) == builds
-    for network, view in zip(networks, views, strict=True):
-        alone = loaded(f"{encoder}@{view}")
-        assert alone.model is not network.model
-        output = next(iter(network.specs))
-        np.testing.assert_array_equal(encoded(network, image, output), encoded(alone, image, output))
-
-
-def test_an_extraction_of_several_views_loads_the_weights_once(tmp_path, monkeypatch):
-    (tmp_path / "images").mkdir()
-    picture(1, (90, 70)).save(tmp_path / "images" / "a.png")
-    built, build = [], TimmImages.build_model
-    monkeypatch.setattr(TimmImages, "build_model", lambda tower: built.append(tower.view) or build(tower))
-    names = [f"{CNN}@{view}" for view in ("whole", "pad-96", "flip")]
-    encode(tmp_path / "images", names, tmp_path / "store", weights={CNN: "random"}, progress=False)
-    assert len(Store(tmp_path / "store").features()) == 3
-    assert len(built) == 1
-
-
-def test_views_share_the_weights_in_reduced_precision_too():
-    options = Options("random", backend="torch")
-    first, second = (towers(f"{CNN}@{view}", options)[0] for view in ("whole", "pad"))
-    for network in (first, second):  # one after the other, as for an extraction
-        network.load("cpu")
-        network.set_precision("bfloat16 weights")
-        network.cast()
-    assert first.model is second.model
-    assert second.is_cast
-    assert second.encode([second.prepare(picture(3, (90, 70)))])["pooled"].any()
-    exact = towers(f"{CNN}@flip", options)[0]
-    exact.load("cpu")
-    assert next(exact.model.parameters()).dtype == torch.float32
-
-
-def test_a_model_that_no_view_uses_is_freed():
-    options = Options("random", backend="torch")
-    network = towers(f"{CNN}@whole", options)[0]
-    network.load("cpu")
-    assert len(options.models) == 1
-    del network
-    gc.collect()
-    assert not options.models
