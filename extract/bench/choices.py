@@ -15,6 +15,7 @@ from PIL import Image
 from encode_once.cache import Store, UsageError
 from encode_once.cache.text_table import table_text
 from encode_once.extract import encoders
+from encode_once.extract.batches import MANY, TowerRunner
 from encode_once.extract.bench.torch_scripts import BATCH, preprocessing
 from encode_once.extract.encoders.base import Modality, Options, Tower, torch_threads
 from encode_once.extract.encoders.clip import ClipCaptions
@@ -26,10 +27,8 @@ from encode_once.extract.encoders.precision import (
     WEIGHTS,
     PrecisionRule,
     least_cosine,
-    loaded,
     lowered_copy,
 )
-from encode_once.extract.encoders.runtime import MIN_INPUTS
 from encode_once.extract.encoders.transformers_models import TransformerCaptions
 from encode_once.extract.errors import WeightsError
 from encode_once.extract.images.decode import quiet_pillow
@@ -41,7 +40,7 @@ REDUCED = "bfloat16"
 TIMED = 16  # inputs, or those of a batch
 ROUNDS = 3  # in which everything is timed in turn; the fastest counts
 
-Run = tuple[Sequence[Any], Callable[[Sequence[Any]], None]]  # inputs, and what encodes them
+Run = tuple[Sequence[Any], Callable[[Sequence[Any]], Any]]  # inputs, and what encodes them
 
 
 def choices(
@@ -95,21 +94,19 @@ def _compared(name: str, weights: str | None, inputs: Sequence[Input]) -> dict[s
             pass
     reduced = [lowered_copy(exact, REDUCED, way) for way in (WEIGHTS, AUTOCAST)]
     towers |= {lowered.provenance()["backend"]: lowered for lowered in reduced}
-    automatic.expected = MIN_INPUTS
-    automatic, _ = loaded(automatic, "cpu", PrecisionRule(if_faster="used"), lambda: ready)
+    runner = TowerRunner(name, automatic, weights)
+    runner.rule = PrecisionRule(if_faster="used")
+    runner.load("cpu", 1, None, MANY, lambda: ready)
+    automatic = runner.tower
     chosen = automatic.provenance()["backend"]
-    towers[chosen] = automatic  # in batches of the size that it chose
-    timed = inputs[: max(TIMED, automatic.cpu_batch)]
+    sizes = dict.fromkeys(towers, exact.cpu_batch) | {chosen: runner.batch_size}
     runs: dict[str, Run] = {
-        choice: (ready[: max(TIMED, candidate.cpu_batch)], partial(_encode, candidate))
-        for choice, candidate in towers.items()
+        choice: (ready[: max(TIMED, size)], partial(_encode, towers[choice], size))
+        for choice, size in sizes.items()
     }
-    runs["here"] = (
-        timed,
-        lambda items: _encode(automatic, [item.open().prepared(automatic) for item in items]),
-    )
-    script = _script(exact)
-    runs["script"] = timed, lambda items: script([item.source for item in items])
+    files, script = inputs[: max(TIMED, runner.batch_size)], _script(exact)
+    runs["here"] = files, lambda items: runner.encode([item.open().prepared(automatic) for item in items])
+    runs["script"] = files, lambda items: script([item.source for item in items])
     per_s = _rates(runs)
     cosines = {choice: least_cosine(exact, candidate, ready, 1) for choice, candidate in towers.items()}
     suffices = [choice for choice, value in cosines.items() if value >= LEAST_COSINE[REDUCED]]
@@ -122,9 +119,9 @@ def _compared(name: str, weights: str | None, inputs: Sequence[Input]) -> dict[s
     }
 
 
-def _encode(tower: Tower, ready: Sequence[Any]) -> None:
-    for start in range(0, len(ready), tower.cpu_batch):
-        tower.encode(ready[start : start + tower.cpu_batch])
+def _encode(tower: Tower, size: int, ready: Sequence[Any]) -> None:
+    for start in range(0, len(ready), size):
+        tower.encode(ready[start : start + size])
 
 
 def _rates(runs: Mapping[str, Run]) -> dict[str, float]:

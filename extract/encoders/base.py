@@ -62,7 +62,7 @@ class Tower(ABC):
     parallel: ClassVar[bool] = False
     casts: ClassVar[bool] = False  # whether `model` can have weights in reduced precision
     compares: ClassVar[bool] = True  # whether outputs in two precisions can be compared: they are no texts
-    cpu_batch: int = 16  # of a loaded tower with weights in reduced precision: the fastest that was measured
+    cpu_batch: ClassVar[int] = 16
     gpu_batch: ClassVar[int] = 256
     shorter_side: int | None = None  # pixels after resizing; large images are decoded at less
     view = OWN_VIEW  # what it sees of an image

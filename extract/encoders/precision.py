@@ -7,6 +7,7 @@ kept next to the exported networks.
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,6 @@ from encode_once.cache.errors import brief
 from encode_once.cache.format.atomic import replacing
 from encode_once.cache.process import processor_name
 from encode_once.extract.encoders.base import CAST, EXACT, Tower, torch_threads
-from encode_once.extract.encoders.batch_size import grown_batch
 from encode_once.extract.encoders.runtime import MIN_INPUTS, exports_folder
 from encode_once.extract.errors import WeightsError
 
@@ -67,7 +67,6 @@ class PrecisionTrial:
     compared: int  # examples; 0 without any that can be read, or where the speed does not suffice
     cosine: float | None  # the least of any example and output; None if none is compared
     speed: float | None  # as many times as fast; None on a GPU, where it is not measured
-    batch: int | None = None  # the size of the fastest; None where it is not measured
 
 
 def loaded(
@@ -171,9 +170,7 @@ def _trial(
 ) -> PrecisionTrial:
     """Compare a tower in reduced precision with float32, unless the result is kept from before.
 
-    Nothing is compared where the speed does not reach the least one. On a CPU, weights in reduced precision
-    also get the batch size with which they are fastest: with AMX, CLIP B/32 encodes 33 images a second in
-    batches of 4, which suit float32, and 50 in batches of 64.
+    Nothing is compared where the speed does not reach the least one.
     """
     import torch
 
@@ -182,53 +179,31 @@ def _trial(
     identity = json.dumps([settings, lowered.specs], sort_keys=True)
     path = exports_folder() / f"{content_key(identity.encode()).hex()}.json"
     with suppress(Exception):  # missing or damaged
-        trial = PrecisionTrial(**json.loads(path.read_text()))
-        lowered.cpu_batch = trial.batch or lowered.cpu_batch
-        return trial
+        return PrecisionTrial(**json.loads(path.read_text()))
     exact, ready = lowered_copy(tower, EXACT, ""), examples()
     if not ready:
         return PrecisionTrial(0, None, None)
-    speed = batch = None
-    if tower.device == "cpu":
-        if way == WEIGHTS:
-            lowered.cpu_batch = batch = fastest_batch(lowered, ready)
-        speed = _speed(exact, lowered, ready)
+    speed = _speed(exact, lowered, ready[: tower.cpu_batch]) if tower.device == "cpu" else None
     if speed is None or speed >= least_speed:
-        trial = PrecisionTrial(len(ready), least_cosine(exact, lowered, ready, workers), speed, batch)
+        trial = PrecisionTrial(len(ready), least_cosine(exact, lowered, ready, workers), speed)
     else:
-        trial = PrecisionTrial(0, None, speed, batch)
+        trial = PrecisionTrial(0, None, speed)
     if len(ready) >= EXAMPLES:
         with suppress(OSError), replacing(path) as temporary:  # the disk may be full or read-only
             temporary.write_text(json.dumps(asdict(trial)))
     return trial
 
 
-def fastest_batch(tower: Tower, ready: Sequence[Any]) -> int:
-    """The batch size of these inputs at which one thread encodes the most of them per second."""
-
-    def seconds(size: int) -> float:
-        return min(_seconds(tower, ready[:size]) for _ in range(ROUNDS))
-
-    with torch_threads(1):
-        return grown_batch(seconds, tower.cpu_batch, len(ready))
-
-
-def _speed(exact: Tower, lowered: Tower, ready: Sequence[Any]) -> float:
-    """How many times as fast the second tower is, with one thread, each in batches of its own size."""
-    rates = {exact: 0.0, lowered: 0.0}
+def _speed(exact: Tower, lowered: Tower, batch: Sequence[Any]) -> float:
+    """How many times as fast the second tower is, with one thread, in time of its own: others may be busy."""
+    seconds = {exact: math.inf, lowered: math.inf}
     with torch_threads(1):
         for _ in range(ROUNDS):
-            for tower in rates:
-                batch = ready[: tower.cpu_batch]
-                rates[tower] = max(rates[tower], len(batch) / max(_seconds(tower, batch), 1e-9))
-    return rates[lowered] / rates[exact]
-
-
-def _seconds(tower: Tower, batch: Sequence[Any]) -> float:
-    """Of the thread's own time, as others may be busy."""
-    started = time.thread_time()
-    tower.encode(batch)
-    return time.thread_time() - started
+            for tower in seconds:
+                started = time.thread_time()
+                tower.encode(batch)
+                seconds[tower] = min(seconds[tower], time.thread_time() - started)
+    return seconds[exact] / max(seconds[lowered], 1e-9)
 
 
 def least_cosine(exact: Tower, lowered: Tower, ready: Sequence[Any], workers: int) -> float:

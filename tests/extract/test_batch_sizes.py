@@ -85,6 +85,27 @@ def test_on_a_gpu_the_size_is_looked_for_unless_it_is_requested(monkeypatch, bat
     assert max(runner.tower.sizes[-4:]) <= 64
 
 
+@pytest.mark.parametrize(
+    ("is_cast", "batch_size", "expected", "size"),
+    [
+        (True, None, batches.MANY, 64),
+        (False, None, batches.MANY, 4),
+        (True, 7, 9999, 7),
+        (True, None, 1999, 4),
+    ],
+)
+def test_on_a_cpu_it_is_looked_for_with_many_inputs_for_weights_in_reduced_precision(
+    monkeypatch, is_cast, batch_size, expected, size
+):
+    tower = CountingTower({"pooled": {}})
+    tower.cpu_batch, tower.parallel, tower.is_cast, tower.sizes = 4, True, is_cast, []
+    monkeypatch.setattr(sizes, "FASTER", 0.0)  # only the largest size stops it
+    monkeypatch.setattr(batches, "loaded", lambda *_: (tower, []))
+    runner = TowerRunner("e", tower, "file")
+    runner.load("cpu", 2, batch_size, expected, lambda: [1, 2, 3])
+    assert runner.batch_size == size
+
+
 def test_each_concurrent_batch_is_in_a_context_of_its_own():
     entered, both = Counter(), Barrier(2, timeout=10)
 

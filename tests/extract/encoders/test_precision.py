@@ -222,20 +222,6 @@ def test_speed_is_that_of_the_second_tower_relative_to_the_first(monkeypatch):
     assert precision._speed(slower, exact, READY) > 2
 
 
-@pytest.mark.parametrize(("fixed", "size"), [(1.0, 64), (0.0, 16)])
-def test_weights_in_bfloat16_are_used_in_batches_of_the_size_that_is_fastest_and_kept(
-    fixed, size, monkeypatch
-):
-    monkeypatch.setattr(precision, "_seconds", lambda tower, batch: fixed + 0.01 * len(batch))
-    exact, inputs = tower(EXACT, expected=0), [READY[0]] * 64
-    exact.load("cpu")
-    for examples in (inputs, []):  # the second time, the result is kept
-        lowered = precision.lowered_copy(exact, "bfloat16", WEIGHTS)
-        precision._trial(exact, lowered, WEIGHTS, lambda examples=examples: examples, 1)
-        assert lowered.cpu_batch == size
-    assert exact.cpu_batch == Tower.cpu_batch
-
-
 @pytest.mark.parametrize(
     ("a", "b", "expected"),
     [
