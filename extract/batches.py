@@ -120,8 +120,8 @@ class TowerRunner:
         if examples and batch_size is None:
             if device.startswith("cuda"):
                 self._grow(examples(), FIRST_BATCH, min(LARGEST_BATCH, expected), time.perf_counter)
-            # Small batches suit float32, whose arithmetic is slow, but not weights in bfloat16: with AMX, CLIP
-            # B/32 encodes 33 images a second in batches of 4, and 50 in batches of 64.
+            # Small batches suit float32, whose arithmetic is slow, but not weights in bfloat16: with AMX,
+            # CLIP B/32 encodes 33 images a second in batches of 4, and 50 in batches of 64.
             elif self.tower.is_cast and self.tower.parallel and expected >= MANY:
                 with torch_threads(1):
                     self._grow(examples(), self.batch_size, EXAMPLES, time.thread_time)
