@@ -1,5 +1,6 @@
 """A forest of all classes at once, on the features and a projection of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -78,7 +79,7 @@ class Forest(Head, Estimator):
             as_partial_labels(Y_val, len(X_val), Y.shape[1])  # raises for labels that are not 0 or 1
         remedy = "--set trees=20 or min_samples_leaf=50 needs less, --head linear or gbm a fraction"
         require_memory("forest", self._memory(X.shape[1], Y), remedy)
-        center, axes, learned = projection.learn(X, Y, self.components, self.seed)
+        center, axes, learned, self.notes_ = projection.learn(X, Y, self.components, self.seed)
         columns = np.asarray(learned)
         classes = column_order(Y)
         forest = (ExtraTreesRegressor if self.extra else RandomForestRegressor)(
@@ -112,6 +113,10 @@ class Forest(Head, Estimator):
             "threshold": np.concatenate([tree.threshold for tree in trees]),
         }
         return self
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return getattr(self, "notes_", ())
 
     def _memory(self, d: int, Y: PartialLabels) -> float:
         """About how many bytes a forest of d columns and labels Y (n, c) holds while it is fitted.

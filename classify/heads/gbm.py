@@ -34,7 +34,7 @@ from encode_once.classify.partial import frequencies, is_partial, unknown_entrie
 
 FOLDS = 3  # of the cross-validation of rounds; more take longer, for little
 TIMED = 10  # classes whose time all others are estimated from …
-SURE = 60  # … or as many as take so many seconds
+TIMED_SECONDS = 60  # … or however many are fitted in so many seconds
 SLOW = 600  # seconds from which on a warning is due
 
 
@@ -108,16 +108,20 @@ class GBM(CrossFittingHead, Estimator):
         )
         return scores
 
+    @property
+    def notes(self) -> Sequence[str]:
+        return getattr(self, "notes_", ())
+
     def _projected(self, X: MatrixLike, Y: PartialLabels) -> MatrixLike:
         """The columns (n, a) of the train rows X (n, d); what makes them, and the frequencies, are set."""
-        self.center_, self.axes_, columns = projection.learn(X, Y, self.components, self.seed)
+        self.center_, self.axes_, columns, self.notes_ = projection.learn(X, Y, self.components, self.seed)
         self.frequencies_ = frequencies(Y).astype(np.float32)
         return columns
 
     def _boost(self, table: Any, Y: PartialLabels, booster: Callable[[int, Any], Any]) -> None:
         """Set the boosters, made from the number of a class and the table with its labels."""
         self.history_, self.boosters_, self.warnings_ = [], [], []
-        start = time.monotonic()
+        start, is_estimated = time.monotonic(), False
         hidden = None if self.progress else True  # None: only if stderr is not a terminal
         with ProgressBar(total=Y.shape[1], unit="class", leave=False, disable=hidden) as bar:
             for c, share in enumerate(self.frequencies_):
@@ -125,8 +129,9 @@ class GBM(CrossFittingHead, Estimator):
                 self.boosters_.append(booster(c, table) if 0 < share < 1 else None)
                 bar.update()
                 fitted, seconds = sum(map(bool, self.boosters_)), time.monotonic() - start
-                is_timed = fitted == TIMED or (fitted and seconds > SURE)
-                if is_timed and not self.warnings_ and c + 1 < Y.shape[1]:
+                is_timed = fitted == TIMED or (fitted and seconds > TIMED_SECONDS)
+                if is_timed and not is_estimated and c + 1 < Y.shape[1]:
+                    is_estimated = True
                     self._warn_if_slow(seconds / fitted * Y.shape[1], Y.shape[1])
 
     def _warn_if_slow(self, seconds: float, classes: int) -> None:

@@ -20,34 +20,48 @@ from encode_once.classify.data.matrix import (
     column_order,
     is_large,
 )
-from encode_once.classify.heads.checks import require_finite
+from encode_once.classify.heads.checks import require_finite, require_memory
 from encode_once.classify.partial import with_frequencies
 
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # as shares of the columns' mean variance
 MAX_PLAIN = 512  # columns that trees take as they are; of more, trees would be slow …
 MAX_PLAIN_OF_FEW_ROWS = 2048  # … unless there are fewer rows than columns
-# Of more columns, those of greatest variance have axes: an eigenproblem of 4,096 takes a minute on a core …
+# Of more columns, the rarest have no axes: an eigenproblem of 4,096 takes a minute on a core …
 MAX_AXES = 4096
 MAX_NUMBERS = 2**24  # … and so many numbers of few rows, as the basis of their principal axes, 128 MB
+FREQUENT = 0.05  # share of rows that differ from a column's usual number, from which on it is never left out
+USUAL_ROWS = 256  # rows that the usual number of a column is the median of
 TINY = 1e-6  # the least divisor
 MIN_FOLDS, MAX_FOLD = 5, 512  # folds, and rows of a fold: a system (rows, rows) is solved for each fold
 
 
-def learn(X: MatrixLike, Y: PartialLabels, components: int, seed: int) -> tuple[Vectors, Vectors, MatrixLike]:
-    """Center (d,) and axes (a, d), see `project`; and the columns (n, a) of the train rows X (n, d).
+def learn(
+    X: MatrixLike, Y: PartialLabels, components: int, seed: int
+) -> tuple[Vectors, Vectors, MatrixLike, list[str]]:
+    """Center (d,) and axes (a, d), see `project`; the columns (n, a) of the train rows X (n, d); and notes.
 
-    The columns are an array, unless they are too large for that.
+    The columns are an array, unless they are too large for that. The notes are lines for the user.
 
     The axes are the d columns themselves, if they are few; at most `components` principal axes; and the
     weights of a ridge regression of each label of Y (n, c), if c is at most d: more would multiply the time
     of the trees, for little (on delicious). The train rows' columns of the regressions are cross-fitted. The
     axes do not depend on the order of the columns and labels. An unknown label counts as the class's
     frequency, so that it says nothing of the class. Of tf-idf of 50,000 words, the rarest are left out, see
-    `MAX_AXES`: the weights of their columns are 0.
+    `MAX_AXES`: the weights of their columns are 0, and a note says so.
+
+    Raises:
+        InsufficientMemoryError: the eigenproblem of the columns would need more memory than is available.
     """
-    order, width = _varied(X, column_order(X)), X.shape[1]
+    order, width = _without_the_rarest(X, column_order(X)), X.shape[1]
     X = ColumnView(X, order)
     n, d = X.shape
+    require_memory("with trees", _memory(n, d), "choose fewer --features, or --head linear or mlp")
+    notes = []
+    if d < width:
+        notes.append(
+            f"trees left out {width - d:,} of {width:,} columns, the rarest of those that are the same "
+            f"in more than {1 - FREQUENT:.0%} of the rows"
+        )
     targets = with_frequencies(Y)[:, column_order(Y)]
     center = sum(X[part].sum(axis=0, dtype=np.float64) for part in chunks(n, d)) / n
     variances, basis = _principal_axes(X, center)
@@ -64,23 +78,32 @@ def learn(X: MatrixLike, Y: PartialLabels, components: int, seed: int) -> tuple[
     columns = columns if is_large(columns) else np.asarray(columns)
     center_of_all, axes_of_all = np.zeros(width, np.float32), np.zeros((len(learned), width), np.float32)
     center_of_all[order], axes_of_all[:, order] = center, learned
-    return center_of_all, axes_of_all, columns
+    return center_of_all, axes_of_all, columns, notes
 
 
-def _varied(X: MatrixLike, order: IntArray) -> IntArray:
-    """The columns of X (n, d) of greatest variance, in this order (d,); all if they are not too many."""
+def _without_the_rarest(X: MatrixLike, order: IntArray) -> IntArray:
+    """The columns of X (n, d) in this order (d,), less the rarest if they are too many.
+
+    A column is as frequent as the share of its rows that differ from its usual number, which is 0 before
+    sparse columns are standardised. Unlike the variance, this does not depend on how columns are scaled.
+    Dense columns, and words that are `FREQUENT`, all stay.
+    """
     n, d = X.shape
-    most = max(MAX_AXES, MAX_NUMBERS // n)
-    if d <= most:
+    limit = max(MAX_AXES, MAX_NUMBERS // n)
+    if d <= limit:
         return order
-    sums = np.zeros((2, d))
-    for part in chunks(n, d):
-        rows = X[part].astype(np.float64)
-        sums += rows.sum(axis=0), (rows**2).sum(axis=0)
-    mean, square = sums / n
-    variances = (square - mean**2)[order]
-    chosen: IntArray = order[np.sort(np.argsort(-variances, kind="stable")[:most])]
-    return chosen
+    rows = np.unique(np.linspace(0, n - 1, min(n, USUAL_ROWS)).astype(np.intp))
+    usual = np.median(X[rows], axis=0).astype(np.float32)
+    counts = sum((X[part] != usual).sum(axis=0) for part in chunks(n, d))[order]
+    limit = max(limit, int((counts >= FREQUENT * n).sum()))
+    most_frequent: IntArray = order[np.sort(np.argsort(-counts, kind="stable")[:limit])]
+    return most_frequent
+
+
+def _memory(n: int, d: int) -> float:
+    """About how many bytes `_principal_axes` of rows (n, d) needs: matrices of its eigenproblem and basis."""
+    size = min(n, d)
+    return 8.0 * (4 * size**2 + (3 * n * d if n < d else 0))
 
 
 @dataclass(frozen=True)

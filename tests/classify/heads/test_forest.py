@@ -19,7 +19,7 @@ def test_scores_are_those_of_scikit_learns_trees_on_the_projection(extra, trees,
     X, Y = problem(c=c)
     X, Y, X_val = X[:300], Y[:300], X[300:]
     head = Forest(trees=20, components=8, extra=extra, seed=3).fit(X, Y)
-    center, axes, columns = projection.learn(X, Y, 8, 3)
+    center, axes, columns, _ = projection.learn(X, Y, 8, 3)
     forest = trees(20, max_features=0.33, min_samples_leaf=3, random_state=3)
     forest.fit(columns, Y if c > 1 else Y[:, 0])
     expected = forest.predict(projection.project(X_val, center, axes)).reshape(100, c)
@@ -30,7 +30,7 @@ def test_a_tree_splits_like_a_classifier_by_gini_impurity():
     X, Y = problem(1)
     head = Forest(trees=1, components=30, max_features=1.0, min_samples_leaf=20, extra=False)
     head.fit(X, Y[:, :1])
-    center, axes, columns = projection.learn(X, Y[:, :1], 30, 0)
+    center, axes, columns, _ = projection.learn(X, Y[:, :1], 30, 0)
     whole = RandomForestClassifier(1, max_features=1.0, min_samples_leaf=20, random_state=0)
     expected = whole.fit(columns, Y[:, 0]).predict_proba(projection.project(X, center, axes))[:, 1]
     np.testing.assert_allclose(head.predict_proba(X)[:, 0], expected, atol=2e-3)

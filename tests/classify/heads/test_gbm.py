@@ -21,7 +21,7 @@ def test_each_class_has_a_booster_that_is_stopped_on_the_validation_rows():
     X, Y = problem()
     X, Y, X_val, Y_val = X[:400], Y[:400], X[400:], Y[400:]
     scores = GBM(jobs=1, seed=5, max_features=0.5).fit(X, Y, X_val, Y_val).predict_proba(X_val)
-    center, axes, Z = projection.learn(X, Y, 32, 5)
+    center, axes, Z, _ = projection.learn(X, Y, 32, 5)
     Z_val = projection.project(X_val, center, axes)
     for c in range(3):
         booster = lightgbm.LGBMClassifier(
@@ -44,7 +44,7 @@ def test_each_class_has_a_booster_that_is_stopped_on_the_validation_rows():
 def test_without_validation_rows_each_booster_has_the_rounds_of_cross_validation_and_all_rows():
     X, Y = problem()
     head = GBM(jobs=1, seed=5, patience=20).fit(X, Y)
-    center, axes, columns = projection.learn(X, Y, 32, 5)
+    center, axes, columns, _ = projection.learn(X, Y, 32, 5)
     folds = splits.folds("kfold:3", Y, {}, splits.position_draws(len(Y), 5))
     for c in range(3):
         losses = []
@@ -89,7 +89,7 @@ def test_the_history_has_the_log_losses_of_each_class_round_by_round():
     X, Y = problem()
     head = GBM(jobs=1, patience=5).fit(X[:400], Y[:400], X[400:], Y[400:])
     scores = head.predict_proba(X[400:])
-    _, _, columns = projection.learn(X[:400], Y[:400], 32, 0)
+    _, _, columns, _ = projection.learn(X[:400], Y[:400], 32, 0)
     for c in range(3):
         rounds = [epoch for epoch in head.history_ if epoch.model == c]
         assert [epoch.epoch for epoch in rounds] == [*range(1, len(rounds) + 1)]
@@ -111,9 +111,18 @@ def test_a_fit_that_will_take_long_warns_at_once_and_goes_on(monkeypatch, capsys
     assert GBM(jobs=1, rounds=3, progress=False).fit(X, Y).warnings_ == [warning]
     assert not capsys.readouterr().err
     assert not GBM(jobs=1, rounds=3).fit(X, Y[:, :9]).warnings_  # too few classes to estimate the time from …
-    monkeypatch.setattr("encode_once.classify.heads.gbm.SURE", 0)
+    monkeypatch.setattr("encode_once.classify.heads.gbm.TIMED_SECONDS", 0)
     assert GBM(jobs=1, rounds=3).fit(X, Y[:, :2]).warnings_  # … unless they take long
     assert not GBM(jobs=1, rounds=3).fit(X, Y[:, :1]).warnings_
+
+
+def test_the_time_of_a_fit_is_estimated_once(monkeypatch):
+    estimates = []
+    monkeypatch.setattr("encode_once.classify.heads.gbm.TIMED_SECONDS", 0)
+    monkeypatch.setattr(GBM, "_warn_if_slow", lambda self, seconds, classes: estimates.append(classes))
+    X, Y = problem(c=12)
+    GBM(jobs=1, rounds=3).fit(X, Y)
+    assert estimates == [12]
 
 
 def test_scores_out_of_fold_are_those_of_boosters_of_the_other_folds():
@@ -122,7 +131,7 @@ def test_scores_out_of_fold_are_those_of_boosters_of_the_other_folds():
     folds = np.array_split(np.random.default_rng(0).permutation(300), 3)
     head = GBM(jobs=1, seed=5, rounds=30)
     scores = head.fit_out_of_fold(X, Y, folds)
-    _, _, columns = projection.learn(X, Y, 32, 5)
+    _, _, columns, _ = projection.learn(X, Y, 32, 5)
     for c, fold in product(range(3), folds):
         others = np.setdiff1d(np.arange(300), fold)
         options = {"objective": "binary", "learning_rate": 0.05, "num_leaves": 15, "min_data_in_leaf": 40}
