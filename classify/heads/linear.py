@@ -35,8 +35,8 @@ from encode_once.classify.partial import entry_weights, positives
 MAX_STEPS = 500  # of conjugate gradients at one C
 MAX_EVALUATIONS = 20  # of the loss along one step
 TINY = 1e-30  # the least divisor
-EXTRA = 16  # axes beyond `components` that are searched, so that the last of these are found, too
-SEARCHES = 3  # multiplications by the covariance, for these axes
+OVERSAMPLING = 16  # axes beyond `components` that are searched, so that the last of these are found, too
+ITERATIONS = 3  # multiplications by the covariance, for these axes
 SAMPLE = 2**26  # numbers of the rows that C is chosen on if all rows are streamed: 256 MiB as float32
 
 
@@ -235,7 +235,6 @@ class _Problem:
     def __init__(
         self, X: MatrixLike, Y: Tensor, positives: FloatArray | None = None, components: int | None = None
     ) -> None:
-        self.components = components
         self.weights: Tensor | None = None  # (n, c)
         self.sizes = Y.new_full((Y.shape[1],), len(Y))  # n_c
         if (Y == UNKNOWN).any():
@@ -254,7 +253,7 @@ class _Problem:
         if isinstance(self.T, SparseRows):
             self.squares = self.T.mean_squares()[:, None]  # (k + 1, 1)
         else:
-            self.T, self.squares = self._rotated(self.T)
+            self.T, self.squares = self._rotated(self.T, components)
         self.U = Y.new_zeros(len(self.squares), Y.shape[1])
         self.U[-1] = torch.logit((Y.sum(0) + 0.5) / (self.sizes + 1))
 
@@ -266,12 +265,12 @@ class _Problem:
         fill(rows[:, :-1], X)
         return rows
 
-    def _rotated(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def _rotated(self, rows: Tensor, components: int | None) -> tuple[Tensor, Tensor]:
         """T with its ones, (n, k + 1), in place of the rows (n, d + 1); and s² with that of the ones."""
         Z = rows[:, :-1]
         self.mean = Z.mean(0, dtype=torch.float64).float()  # (d,)
         Z -= self.mean
-        variances, self.axes = _principal_axes(Z, self.components)  # (k,), (d, k)
+        variances, self.axes = _principal_axes(Z, components)  # (k,), (d, k)
         k = len(variances)
         for part in chunks(*Z.shape):
             rows[part, :k] = Z[part] @ self.axes
@@ -376,7 +375,7 @@ def _principal_axes(Z: Tensor, count: int | None = None) -> tuple[Tensor, Tensor
 
     count: find only so many axes, of the greatest variances.
     """
-    if count and count + EXTRA < min(Z.shape):
+    if count and count + OVERSAMPLING < min(Z.shape):
         return _first_axes(Z, count)
     n, d = Z.shape
     basis = torch.linalg.qr(Z.T.double()).Q if n < d else None  # (d, n)
@@ -396,17 +395,20 @@ def _first_axes(Z: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Variances (count,) of centred rows Z (n, d) along nearly the first principal axes (d, count).
 
     Subspace iteration (Halko, Martinsson and Tropp, 2011), from rows instead of random numbers, so that the
-    axes do not depend on the order of the columns. Like above, four rows per axis are enough.
+    axes do not depend on the order of the columns. All rows are searched: unlike above, the axes decide which
+    weights are possible, and those of a few rows are others.
     """
-    width = count + EXTRA
-    sample = Z[:: max(len(Z) // (4 * width), 1)]
-    directions = sample[:: len(sample) // width][:width].T
-    for _ in range(SEARCHES):
+    n, width = len(Z), count + OVERSAMPLING
+    directions = Z[:: n // width][:width].T
+    for _ in range(ITERATIONS):
         basis = torch.linalg.qr(directions).Q
-        directions = sample.T @ (sample @ basis)
+        directions = Z.T @ (Z @ basis)
     basis = torch.linalg.qr(require_finite(directions, "covariances of the columns for head linear")).Q
-    projected = (sample @ basis).double()
-    variances, axes = torch.linalg.eigh(projected.T @ projected / len(sample))
+    covariance = Z.new_zeros(width, width, dtype=torch.float64)
+    for part in chunks(*Z.shape):
+        projected = (Z[part] @ basis).double()
+        covariance += projected.T @ projected / n
+    variances, axes = torch.linalg.eigh(covariance)
     return variances[-count:].clamp(min=0).float(), basis @ axes[:, -count:].float()
 
 

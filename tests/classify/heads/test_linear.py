@@ -120,6 +120,20 @@ def test_components_confine_the_weights_to_the_first_principal_axes(n, d):
     assert np.linalg.matrix_rank(head.coef_ @ axes @ axes.T - head.coef_, tol=1e-3) == 0
 
 
+@pytest.mark.parametrize(("n", "d"), [(3_000, 400), (300, 500)])
+def test_components_are_close_to_the_first_principal_axes_of_slowly_decaying_variances(n, d):
+    """A sample of the rows, or no iteration, finds an overlap of .7 or less."""
+    rng = np.random.default_rng(0)
+    Z = (rng.normal(size=(n, d)) / np.sqrt(np.arange(1, d + 1))).astype(np.float32)
+    Z -= Z.mean(axis=0)
+    variances, axes = (part.numpy() for part in linear._principal_axes(torch.from_numpy(Z), 40))
+    _, singular, rows = np.linalg.svd(Z.astype(np.float64), full_matrices=False)
+    assert np.allclose(axes.T @ axes, np.eye(40), atol=1e-5)
+    assert ((rows[:40] @ axes) ** 2).sum() / 40 > 0.93
+    explained = (singular[:40] ** 2).sum() / n
+    assert 0.99 * explained < variances.sum() <= explained * (1 + 1e-5)
+
+
 def test_as_many_components_as_columns_or_rows_are_all_of_them():
     X, Y = problem(5, 100, 30)
     plain = Linear(Cs=CS, device="cpu").fit(X, Y, X, Y).predict_proba(X)
