@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from encode_once.cache.errors import DataError
-from encode_once.classify.arrays import FloatArray, RowIndex, Vectors
-from encode_once.classify.data.matrix import LazyMatrix, MatrixLike, chunks
+from encode_once.classify.arrays import BoolArray, FloatArray, RowIndex, Vectors
+from encode_once.classify.data.matrix import LazyMatrix, MatrixLike, RowView, chunks
 
 SCALES = ("auto", "column", "feature", "idf", "none")
 DENSE = 0.5  # share of numbers that are not 0, below which a feature is sparse
@@ -16,7 +16,10 @@ LEAST = 1e-6  # lower bound of the share of rows in an inverse document frequenc
 
 @dataclass(frozen=True)
 class Standardised(LazyMatrix):
-    """A matrix with columns of mean 0; a missing vector becomes 0, which is the mean vector."""
+    """A matrix with columns of mean 0; a missing vector becomes 0, which is the mean vector.
+
+    Rows with infinite numbers raise a DataError that names the feature, as the train rows' statistics do.
+    """
 
     X: MatrixLike  # (n, d); NaN where a vector is missing
     mean: Vectors  # (d,)
@@ -32,9 +35,12 @@ class Standardised(LazyMatrix):
     def __getitem__(self, rows: slice | RowIndex) -> Vectors:
         standard = self.X[rows] - self.mean
         standard /= self.scale
-        is_missing = np.isnan(standard)
-        if is_missing.any():
-            standard[is_missing] = 0
+        is_finite = np.isfinite(standard)
+        if not is_finite.all():
+            matrix = self.X.X if isinstance(self.X, RowView) else self.X
+            shapes = getattr(matrix, "shapes", {"a feature": (1, self.shape[1])})
+            _refuse_infinite(np.isinf(standard).any(axis=0), shapes)
+            standard[~is_finite] = 0
         return standard
 
 
@@ -58,14 +64,7 @@ class ColumnStatistics:
         Raises:
             DataError: a column has one; the message names its feature.
         """
-        infinite = ~np.isfinite(self.mean) & ~np.isnan(self.nonzero)
-        ends = np.cumsum([length * width for length, width in shapes.values()])[:-1]
-        for feature, block in zip(shapes, np.split(infinite, ends), strict=True):
-            if block.any():
-                raise DataError(
-                    f"{feature} has infinite numbers in {block.sum()} of {len(block)} columns: look for "
-                    "them in what made its vectors, or choose other --features"
-                )
+        _refuse_infinite(~np.isfinite(self.mean) & ~np.isnan(self.nonzero), shapes)
 
     @classmethod
     def of(cls, X: MatrixLike, shapes: Sequence[tuple[int, int]]) -> "ColumnStatistics":
@@ -82,6 +81,17 @@ class ColumnStatistics:
             count, mean, squares, nonzero = np.concatenate(blocks, axis=1)
             mean[count == 0], squares[np.isinf(mean)] = np.nan, np.inf
             return cls(mean, squares / count, nonzero / count)
+
+
+def _refuse_infinite(infinite: BoolArray, shapes: Mapping[str, tuple[int, int]]) -> None:
+    """Raise a DataError if a column is infinite (d,); shapes: length and width of the features' blocks."""
+    ends = np.cumsum([length * width for length, width in shapes.values()])[:-1]
+    for feature, block in zip(shapes, np.split(infinite, ends), strict=True):
+        if block.any():
+            raise DataError(
+                f"{feature} has infinite numbers in {block.sum()} of {len(block)} columns: look for "
+                "them in what made its vectors, or choose other --features"
+            )
 
 
 def choose_scales(

@@ -59,7 +59,10 @@ class Infinite:
     """A matrix whose numbers are those of another, with an infinite one."""
 
     def __init__(self, X):
-        self.X, self.shape, self.shapes = X, X.shape, X.shapes
+        self.X = X
+
+    def __getattr__(self, name):
+        return getattr(self.X, name)
 
     def __len__(self):
         return len(self.X)
@@ -79,6 +82,14 @@ def test_infinite_numbers_are_an_error_that_names_the_feature(fitter, name):
     fitter = replace(fitter(name, "tenth"), X=Infinite(fitter(name, "tenth").X))
     with pytest.raises(DataError, match="e/image has infinite numbers in 1 of 8 columns"):
         fitter.fit(ROWS)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_so_are_infinite_numbers_in_validation_rows(fitter, name):
+    """Trees scored such rows with no warning, and `mlp` advised a lower learning rate."""
+    fitter = replace(fitter(name, "tenth"), X=Infinite(fitter(name, "tenth").X))
+    with pytest.raises(DataError, match="e/image has infinite numbers in 1 of 8 columns"):
+        fitter.fit(ROWS, validation=np.arange(15, 40))
 
 
 def test_rows_of_a_group_are_in_one_fold(fitter, monkeypatch):
