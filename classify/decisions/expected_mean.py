@@ -133,15 +133,15 @@ def quadrature(c: int, largest: int, mean: float) -> tuple[FloatArray, FloatArra
     mean: the greatest sum of a row's c probabilities.
     """
     bound = math.log(24 / ERROR) + (largest + mean) / 8
-    return _gauss(min(math.ceil((largest + c) / 2), math.ceil(bound / math.log(4))), largest)
+    nodes, weights = _gauss(min(math.ceil((largest + c) / 2), math.ceil(bound / math.log(4))))
+    return nodes, 2 * weights[:, None] * nodes[:, None] ** np.arange(1, largest + 1)
 
 
 @lru_cache(maxsize=64)  # of a single row, the nodes took half of the time
-def _gauss(count: int, largest: int) -> tuple[FloatArray, FloatArray]:
-    """`quadrature` of that many nodes."""
+def _gauss(count: int) -> tuple[FloatArray, FloatArray]:
+    """The nodes (count,) in [0, 1] and the weights (count,) of Gauss and Legendre's quadrature."""
     nodes, weights = np.polynomial.legendre.leggauss(count)
     nodes, weights = (nodes + 1) / 2, weights / 2  # from [-1, 1] to [0, 1]
-    powers = 2 * weights[:, None] * nodes[:, None] ** np.arange(1, largest + 1)
-    for array in (nodes, powers):
+    for array in (nodes, weights):
         array.flags.writeable = False
-    return nodes, powers
+    return nodes, weights
