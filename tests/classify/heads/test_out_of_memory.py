@@ -228,6 +228,8 @@ def test_auto_leaves_out_heads_for_which_torch_has_no_memory(rows, monkeypatch):
     assert head.warnings_[0].startswith("head auto left out mlp: ")
     with pytest.raises(MemoryError, match="allocate"):
         make("auto", heads=["mlp"], folds=2, progress=False).fit(X[:90], Y[:90])
+    with pytest.raises(MemoryError, match="CUDA"), checks.torch_memory():
+        raise torch.OutOfMemoryError("CUDA out of memory")  # of a GPU
     with pytest.raises(RuntimeError, match="shapes"), checks.torch_memory():  # another error of torch
         torch.ones(2, 3) @ torch.ones(2, 3)
 
