@@ -106,6 +106,7 @@ class Encoding:
         keep_tables: bool,
     ) -> Report:
         record = run.record
+        self.compute.check_recorded()
         with approved(run, trust) as weights:
             _declare(run, store, weights)
             report = encode(
@@ -117,7 +118,7 @@ class Encoding:
                 features=record.encoder_features,
                 read=read,
                 device=self.device,
-                compute=replace(self.compute.for_recorded(), bit_depth=record.bit_depth),
+                compute=replace(self.compute, bit_depth=record.bit_depth),
                 keep_tables=keep_tables,
                 progress=self.progress,
                 select=select,

@@ -6,7 +6,7 @@ from encode_once.cache.errors import UsageError, unknown_name
 
 PRECISIONS = ("auto", "fast", "float32", "float16", "bfloat16")
 BACKENDS = ("auto", "torch", "onnxruntime")
-OF_VALUES = ("precision", "min_cosine", "bit_depth")  # what decides the values of a feature
+DECIDE_VALUES = ("precision", "bit_depth")  # of a feature; its spec records both
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,13 @@ class ComputeOptions:
                 end = f"{least} or more" if most is None else f"between {least} and {most}"
                 raise UsageError(f"{name}={value!r}: it is {end}")
 
-    def for_recorded(self) -> "ComputeOptions":
-        """The same, for features whose values are as they were recorded.
+    def check_recorded(self) -> None:
+        """Check that no option would decide values that are as they were recorded.
 
         Raises:
-            UsageError: an option would decide the values.
+            UsageError: an option would.
         """
         defaults = {field.name: field.default for field in fields(self)}
-        for name in OF_VALUES:
+        for name in DECIDE_VALUES:
             if getattr(self, name) != defaults[name]:
                 raise UsageError(f"{name} is that of the features that a run was fitted on: leave it out")
-        return self

@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from encode_once.cache import Spec
+from encode_once.cache import Spec, UsageError
 from encode_once.cache.device import device_name
 from encode_once.cache.process import SharedContext
 from encode_once.cache.views import without_view
@@ -35,7 +35,7 @@ class LoadedEncoders:
         device, compute: as for `extract.encode`.
 
     Raises:
-        UsageError: `compute` has what the specs decide.
+        UsageError: `compute` has what the specs decide, or `min_cosine`, as nothing is compared.
         SpecMismatchError, WeightsError: as `recorded_towers`.
     """
 
@@ -47,7 +47,9 @@ class LoadedEncoders:
         device: str = "auto",
         compute: ComputeOptions = ComputeOptions(),
     ) -> None:
-        compute = compute.for_recorded()
+        compute.check_recorded()
+        if compute.min_cosine is not None:
+            raise UsageError("min_cosine is for extractions: nothing is compared here")
         self.device = device_name(device)
         self._workers = compute.workers or os.cpu_count() or 1
         self.runners = [

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from encode_once.cache import SpecMismatchError, Store
+from encode_once.cache import SpecMismatchError, Store, UsageError
 from encode_once.extract import ComputeOptions, encode
 from encode_once.extract.batches import DecodedInput
 from encode_once.extract.encoders.base import RANDOM
@@ -38,6 +38,11 @@ def store(folder, tmp_path):
 @pytest.fixture
 def run_in(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+def test_a_least_cosine_is_refused_as_nothing_is_compared():
+    with pytest.raises(UsageError, match=r"^min_cosine is for extractions: nothing is compared here$"):
+        LoadedEncoders({}, {}, compute=ComputeOptions(min_cosine=0.9))
 
 
 @pytest.mark.parametrize("workers", [1, 3])
