@@ -50,18 +50,13 @@ from encode_once.cache.text_table import table_text
 from encode_once.classify import commands as classify
 from encode_once.classify.bench import commands as benchmarks
 from encode_once.classify.experiments import commands as experiments
-from encode_once.classify.options import (
-    ignore_option,
-)
+from encode_once.classify.options import ignore_option
 from encode_once.classify.systems import commands as systems
 from encode_once.deploy import commands as deploy
 from encode_once.deploy.bench import commands as joint_benchmarks
 from encode_once.extract import commands as extract
 from encode_once.extract.imports.commands import import_vectors
-from encode_once.extract.options import (
-    column_words,
-    mark_words,
-)
+from encode_once.extract.options import column_words, mark_words
 
 if TYPE_CHECKING:
     from encode_once.cache import Table

@@ -1,4 +1,4 @@
-"""The process: its processor, cores and memory; changes of its state, all but the first two undone."""
+"""The process: its processor, cores and memory; changes of its state."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""Use a run where it was not fitted: on other data, from Python, or in another program."""
+"""Use a run where it was not fitted, and commands that join packages: `doctor`, `store verify`, `recipe run`."""
 
 from typing import TYPE_CHECKING
 

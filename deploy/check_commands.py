@@ -69,7 +69,7 @@ def verify(
     quick: bool,
     repair: bool,
     recompute: int | None,
-    absent: "Absent",
+    absent: Absent,
     trust: bool,
     device: str,
     as_json: bool,

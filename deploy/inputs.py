@@ -1,5 +1,6 @@
 """What a `Predictor` is called with: images in memory or in files, captions, or a table of both."""
 
+import io
 import math
 import os
 import sys
@@ -134,8 +135,8 @@ def _listed(values: Any, is_single: Any) -> list[Any]:
 def _is_image(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.dtype.kind not in LISTS and value.ndim <= 3  # more are several images
-    kinds = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image
-    return isinstance(value, kinds) or _is_file(value)
+    is_content = isinstance(value, str | os.PathLike | bytes | bytearray | memoryview | Image.Image)
+    return is_content or _is_file(value)
 
 
 def _is_file(value: Any) -> bool:
@@ -161,9 +162,25 @@ def _image(value: Any, row: int) -> ImageFile | ImageInMemory | None:
         raise UsageError(f"image {row} is a URL, which is not read: pass the bytes of its file")
     if isinstance(value, str | os.PathLike):
         return ImageFile(os.fsdecode(value))
-    if _is_file(value) and isinstance(content := value.read(), bytes):  # else it is open as a text
+    if _is_file(value) and isinstance(content := _rest(value, row), bytes):
         return ImageInMemory(content)
     raise UsageError(f"image {row} is {type(value).__name__}: an image is {EXPECTED}")
+
+
+def _rest(file: Any, row: int) -> object:
+    """What an open file has from where it stands; no bytes if it is open as a text.
+
+    Raises:
+        UsageError: it is closed, or was read before.
+    """
+    if isinstance(file, io.TextIOBase):
+        return None
+    if getattr(file, "closed", False):
+        raise UsageError(f"image {row} is a closed file: open it again, or pass its path")
+    content = file.read()
+    if content == b"" and callable(tell := getattr(file, "tell", None)) and tell() > 0:
+        raise UsageError(f"image {row} is a file that was read to its end before: call its seek(0) first")
+    return content
 
 
 def _unread_file(image: Image.Image) -> bytes:

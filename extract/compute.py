@@ -1,6 +1,7 @@
 """How encoders compute: their precision, and what makes them fast."""
 
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 
 from encode_once.cache.errors import UsageError, unknown_name
 
@@ -42,15 +43,19 @@ class ComputeOptions:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise unknown_name("precision", self.precision, PRECISIONS)
+            raise unknown_name("precision", str(self.precision), PRECISIONS)
         if self.backend not in BACKENDS:
-            raise unknown_name("backend", self.backend, BACKENDS)
+            raise unknown_name("backend", str(self.backend), BACKENDS)
         limits = {"min_cosine": (-1, 1), "bit_depth": (8, 32), "batch_size": (1, None), "workers": (1, None)}
         for name, (least, most) in limits.items():
             value = getattr(self, name)
-            if value is not None and (value < least or (most is not None and value > most)):
+            if value is None:
+                continue
+            kind = Real if name == "min_cosine" else Integral
+            if not (isinstance(value, kind) and least <= value and (most is None or value <= most)):
                 end = f"{least} or more" if most is None else f"between {least} and {most}"
-                raise UsageError(f"{name}={value!r}: it is {end}")
+                whole = "" if kind is Real else "a whole number, "
+                raise UsageError(f"{name}={value!r}: it is {whole}{end}")
 
     def check_recorded(self) -> None:
         """Check that no option would decide values that are as they were recorded.

@@ -1,4 +1,4 @@
-"""The jobs of an extraction: the towers of the encoders that are named, as the store's features need them."""
+"""One job per tower of the requested encoders, with the precision and bit depth of the store's features."""
 
 from collections.abc import Collection, Mapping, Sequence
 

@@ -145,9 +145,9 @@ def encode(
         if compute.bit_depth is None:
             report.warnings += find_bit_depth(image_jobs, report.tables, workers)
         extraction = _Extraction(report, encoding_engine, settings, unreadable, log)
-        passes = extraction.loaded(tables, image_jobs)
+        passes = extraction.load(tables, image_jobs)
         if not generated:
-            passes += extraction.loaded(tables, caption_jobs)
+            passes += extraction.load(tables, caption_jobs)
         for share, read_from in zip(shares, sources, strict=False):  # not before all encoders are loaded
             report.warnings += _saved(store, share, read_from)
         extraction.run(passes)
@@ -155,7 +155,7 @@ def encode(
             check_some_succeeded(report)
             kinds = [(kind, captioner_feature(kind, store)) for kind in captions]
             captioned = [with_captions(table, *kind) for kind in kinds for table in tables]
-            extraction.run(extraction.loaded(captioned, caption_jobs))
+            extraction.run(extraction.load(captioned, caption_jobs))
     report.seconds = time.perf_counter() - started
     store.upload()  # also what was recovered, and failures
     report.uploads = store.uploads
@@ -243,8 +243,8 @@ class _Extraction:
     unreadable: Mapping[str, InputError]  # path → why the image has no key
     log: Callable[[str], None]
 
-    def loaded(self, tables: Sequence[Table], jobs: Sequence[Job]) -> list[EncodingPass]:
-        """The pass of jobs of one modality over the tables, with loaded towers; none if there are no jobs."""
+    def load(self, tables: Sequence[Table], jobs: Sequence[Job]) -> list[EncodingPass]:
+        """Load the towers of jobs of one modality: their pass over the tables; none if there are no jobs."""
         if not jobs:
             return []
         report = self.report

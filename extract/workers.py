@@ -71,7 +71,7 @@ class EncodeSettings:
     """Settings for one extraction."""
 
     device: str
-    threads: int
+    threads: int  # of each process, where `compute.workers` is what the user asked for
     compute: ComputeOptions = field(default_factory=ComputeOptions)
     shard: Shard = field(default_factory=Shard)  # the part of the contents to encode
     is_helper: bool = False  # whether another process has opened the features, and divides the inputs

@@ -31,7 +31,7 @@ class JobPlan:
     features: Sequence[str]  # those to store
     weights: str | None
     rule: PrecisionRule
-    compute: ComputeOptions
+    compute: ComputeOptions  # that of the settings, with the decided backend and batch size
     expected: int
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from encode_once.cache import Failure, Store, Table
 from encode_once.cache.errors import StoreBusyError
 from encode_once.cache.keys import pack
+from encode_once.extract.compute import BACKENDS, ComputeOptions
 from encode_once.extract.distribution import PATIENCE, Distribution, InputBlock, Missing, Worker
 from encode_once.extract.encoders import custom
 from encode_once.extract.encoders.base import RANDOM, summed_remarks
 from encode_once.extract.encoders.precision import PrecisionRule
-from encode_once.extract.ray_engine.actor import JobPlan, PassPlan, program_version
+from encode_once.extract.ray_engine.actor import JobPlan, PassPlan, TowerDecision, program_version
 from encode_once.extract.ray_engine.pool import ActorPool
 from encode_once.extract.workers import EncodeSettings, EncodingPass, Failures, Job
 
@@ -60,7 +61,7 @@ class RayPass(EncodingPass):
                 job_plan,
                 specs=decision.specs,
                 rule=PrecisionRule.decided(job.rule.least_cosine),
-                compute=replace(job_plan.compute, backend=decision.backend, batch_size=decision.batch_size),
+                compute=_decided(job_plan.compute, decision),
             )
             for job, job_plan, decision in zip(jobs, plan.jobs, decisions, strict=True)
         ]
@@ -173,3 +174,9 @@ class RayPass(EncodingPass):
             for row, (item, numbers) in enumerate(block.inputs)
         ]
         return [(item, numbers) for item, numbers in remaining if numbers]
+
+
+def _decided(compute: ComputeOptions, decision: TowerDecision) -> ComputeOptions:
+    """How all actors compute; a backend of the user's own encoder is no option, and its own choice."""
+    backend = decision.backend if decision.backend in BACKENDS else compute.backend
+    return replace(compute, backend=backend, batch_size=decision.batch_size)

@@ -30,6 +30,20 @@ class ImageFolder:
         return cls(Path(path), split)
 
 
+def _check_lists(options: object, *names: str) -> None:
+    """Refuse a text, whose letters would be taken for several, and None.
+
+    Raises:
+        UsageError: a field of the options has such a value.
+    """
+    for name in names:
+        value = getattr(options, name)
+        if isinstance(value, str):
+            raise UsageError(f"{name} is the text {value!r}: pass a list of texts")
+        if not isinstance(value, Collection):
+            raise UsageError(f"{name} is {value!r}: pass a list of texts")
+
+
 @dataclass(frozen=True)
 class Columns:
     """The names of a table's columns; those that are not set are guessed.
@@ -37,6 +51,9 @@ class Columns:
     `labels` are one column, or several: one for each class, or for each label of a row. Each may also be a
     list `A,B,C` or a range `A:Z` in the table's order. `unknown` lists labels that a row may or may not have;
     "": there is no such column.
+
+    Raises:
+        UsageError: captions or labels are a text, or None, instead of a list of texts.
     """
 
     id: str | None = None
@@ -45,6 +62,9 @@ class Columns:
     labels: tuple[str, ...] = ()
     unknown: str | None = None
     preferred: bool = False  # whether names that a table does not have are ignored, as those of a run's data
+
+    def __post_init__(self) -> None:
+        _check_lists(self, "captions", "labels")
 
     @classmethod
     def preferring(cls, names: Mapping[str, Sequence[str]]) -> "Columns":
@@ -109,7 +129,7 @@ class ReadOptions:
             the data and the images.
 
     Raises:
-        UsageError: `uncertain` has another meaning, a mark is empty, or a text stands where several may.
+        UsageError: `uncertain` has another meaning, a mark is empty, or a field has a value of another type.
     """
 
     columns: Columns = field(default_factory=Columns)
@@ -125,18 +145,17 @@ class ReadOptions:
     allow_urls: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        for name in ("classes", "unknown", "label_sets", "allow_urls"):
-            value = getattr(self, name)
-            if isinstance(value, str):
-                raise UsageError(f"{name} is the text {value!r}: pass a list of texts")
+        if not isinstance(self.columns, Columns):
+            raise UsageError(f"columns is {self.columns!r}: pass Columns(…)")
+        _check_lists(self, "classes", "unknown", "label_sets", "allow_urls")
         if self.uncertain is not None and self.uncertain not in get_args(Uncertain):
-            raise unknown_name("meaning of -1", self.uncertain, get_args(Uncertain))
+            raise unknown_name("meaning of -1", str(self.uncertain), get_args(Uncertain))
         if not all(map(str.strip, self.unknown)):
-            raise UsageError("--unknown has an empty mark; for blank cells, use --unknown blank")
+            raise UsageError("unknown has an empty mark: blank cells are marked by the word blank")
 
     @property
     def changes_labels(self) -> bool:
-        """Whether an option says which labels rows have, for which a table is read without encoders, too."""
+        """Whether any option changes labels: then a table is worth reading without an encoder."""
         options = self.corrections, self.unknown, self.uncertain, self.label_separator, self.classes
         return bool(self.columns.labels or self.columns.unknown or self.label_sets or any(options))
 

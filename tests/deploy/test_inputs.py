@@ -57,6 +57,14 @@ def test_an_open_file_is_one_image(tmp_path):
         assert input_rows(file, None, {}).images == [ImageInMemory(b"x\ny\n")]
     pair = [io.BytesIO(b"x"), io.BytesIO(b"y\n")]
     assert input_rows(pair, ["a", "b"], {}).images == [ImageInMemory(b"x"), ImageInMemory(b"y\n")]
+    assert input_rows(io.BytesIO(), None, {}).images == [ImageInMemory(b"")]  # an empty one, not a mistake
+    part = io.BytesIO(b"xy")
+    part.seek(1)
+    assert input_rows(part, None, {}).images == [ImageInMemory(b"y")]
+    with pytest.raises(UsageError, match=r"image 1 is a file that was read to its end before: call its seek"):
+        input_rows([io.BytesIO(b"x"), part], None, {})
+    with pytest.raises(UsageError, match="image 0 is a closed file: open it again"):
+        input_rows(file, None, {})
     with (tmp_path / "a.jpg").open() as text, pytest.raises(UsageError, match="image 0 is TextIOWrapper"):
         input_rows(text, None, {})
 

@@ -221,6 +221,15 @@ def test_a_fault_in_an_encoder_is_raised_and_kills_no_worker(folder, tmp_path, m
         assert Store("store").feature("faulty.py:Faulty/mean").failures() == {}
 
 
+def test_an_own_encoder_may_name_any_backend(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_engine, "_connect", lambda: (InProcess(), False))
+    monkeypatch.chdir(tmp_path)
+    code = FAULTY.replace("METHOD", "nothing")
+    Path("faulty.py").write_text(code + '\n    backend = "jax"\n')
+    encode(folder(3), ["faulty.py:Faulty"], engine="ray", compute=ComputeOptions(backend="torch"))
+    assert len(Store("store").feature("faulty.py:Faulty/mean").keys) == 3
+
+
 class FakeCluster:
     """A cluster with free resources, in which actors start and never join."""
 

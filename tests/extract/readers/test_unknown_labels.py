@@ -185,7 +185,7 @@ def test_a_mark_that_is_a_word_is_no_beginning_of_a_name(tmp_path):
 def test_a_mark_without_effect_is_a_warning_and_an_empty_one_an_error(tmp_path):
     data = write(tmp_path / "x.csv", ["labels"], [["dog"], ["cat"]])
     assert any("no label is marked as unknown by ?" in line for line in only(data, unknown=["?"])[1].warnings)
-    with pytest.raises(UsageError, match="--unknown blank"):
+    with pytest.raises(UsageError, match="blank cells are marked by the word blank"):
         understand(data, ReadOptions(unknown=[""]))
 
 
