@@ -1,4 +1,4 @@
-"""Use a run where it was not fitted, and commands that join packages: `doctor`, `store verify`, `recipe run`."""
+"""Use a run where it was not fitted, and commands that join packages, such as `doctor` and `recipe run`."""
 
 from typing import TYPE_CHECKING
 

@@ -162,8 +162,8 @@ def _image(value: Any, row: int) -> ImageFile | ImageInMemory | None:
         raise UsageError(f"image {row} is a URL, which is not read: pass the bytes of its file")
     if isinstance(value, str | os.PathLike):
         return ImageFile(os.fsdecode(value))
-    if _is_file(value) and isinstance(content := _rest(value, row), bytes):
-        return ImageInMemory(content)
+    if _is_file(value) and isinstance(rest := _rest(value, row), bytes):
+        return ImageInMemory(rest)
     raise UsageError(f"image {row} is {type(value).__name__}: an image is {EXPECTED}")
 
 

@@ -52,7 +52,8 @@ class ComputeOptions:
             if value is None:
                 continue
             kind = Real if name == "min_cosine" else Integral
-            if not (isinstance(value, kind) and least <= value and (most is None or value <= most)):
+            is_number = isinstance(value, kind)
+            if not (is_number and least <= value and (most is None or value <= most)):
                 end = f"{least} or more" if most is None else f"between {least} and {most}"
                 whole = "" if kind is Real else "a whole number, "
                 raise UsageError(f"{name}={value!r}: it is {whole}{end}")
