@@ -96,7 +96,8 @@ class Prototype(Head, Estimator):
             )
         Y, prompts = as_partial_labels(Y, len(X)), None
         cached = len(X) if self.shots is None else min(len(X), self.shots * Y.shape[1])
-        remedy = "--set shots=16 caches so many rows of each class; or --head linear"
+        fewer = "--set shots=16 caches 16 rows of each class; or "
+        remedy = f"{fewer if self.shots is None or self.shots > 16 else ''}--head linear needs less"
         require_memory("prototype", cached * (ROW_BYTES * X.shape[1] + LABEL_BYTES * Y.shape[1]), remedy)
         if self.prompts is not None:
             prompts = read_prompts(self.prompts, self.classes, X.shape[1], Y.shape[1])

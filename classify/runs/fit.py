@@ -160,10 +160,10 @@ def _warnings(
         split = short_split(spec.split)
         yield f"{unused} of {len(samples.table)} rows are left out: split {split} does not use them"
     if unknown := count(samples.Y):
-        share = (
-            f"{unknown:,} of {samples.Y.size:,} label entries are unknown ({unknown / samples.Y.size:.0%})"
+        yield (
+            f"{unknown:,} of {samples.Y.size:,} label entries are unknown ({unknown / samples.Y.size:.0%}): "
+            "they are neither learned from nor measured"
         )
-        yield f"{share}: they are neither learned from nor measured"
     if spec.decision.calibration == "none" and class_weights.are_set(options):
         yield "class weights raise scores, so they are not probabilities; --calibrate sigmoid corrects them"
     if untrained:

@@ -195,7 +195,7 @@ def untrained_warning(run: Run) -> list[str]:
 def unused_warnings(run: Run, present: Mapping[str, object]) -> list[str]:
     """Warnings about inputs that are there, such as captions, of which the run has no feature."""
     unused = sorted(kind for kind, values in present.items() if values and kind not in run.record.inputs)
-    return [f"{run.path} has no feature of {kind}, which are not used" for kind in unused]
+    return [f"the {kind} are not used: {run.path} has no feature of {kind}" for kind in unused]
 
 
 def _hint(unknown: Sequence[str], classes: Sequence[str]) -> str:

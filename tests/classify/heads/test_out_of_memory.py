@@ -206,6 +206,14 @@ def test_a_head_that_needs_more_memory_than_there_is_says_so_before_it_starts(ro
         make(name).fit(*rows)
 
 
+def test_fewer_shots_are_advised_only_where_they_are_fewer(rows, monkeypatch):
+    monkeypatch.setattr(checks, "available_memory", lambda: 0.0)
+    with pytest.raises(InsufficientMemoryError, match=r": --set shots=16 caches 16 rows of each class; or"):
+        make("prototype", shots=17).fit(*rows)
+    with pytest.raises(InsufficientMemoryError, match=r"are available: --head linear needs less"):
+        make("prototype", shots=16).fit(*rows)
+
+
 def test_auto_leaves_out_heads_that_need_more_memory_than_there_is(rows, monkeypatch):
     monkeypatch.setattr(checks, "available_memory", lambda: 0.0)
     X, Y = rows
