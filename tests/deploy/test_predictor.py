@@ -372,7 +372,7 @@ def test_captions_of_a_run_on_images_are_reported_as_not_used(on_images, kinds):
 
 def test_the_command_says_that_a_caption_is_not_used(images_only, kinds):
     words = ("predict", "run", kinds["rgb.png"], "--json")
-    line = "run has no feature of captions"
+    line = "the captions are not used: run has no feature of captions"
     result = images_only(*words, "--caption", "a dog")
     assert json.loads(result.stdout)["warnings"] == [line]
     assert f"warning: {line}" in result.stderr
