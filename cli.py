@@ -156,7 +156,7 @@ for verb in deploy.of_stores:
     store.add_command(verb)
 for verb in deploy.of_runs:
     run_group.add_command(verb)
-for benchmark in (*extract.benches, *benchmarks.benches, *deploy.benches, *joint_benchmarks.benches):
+for benchmark in (*extract.benches, *benchmarks.benches, *joint_benchmarks.benches):
     bench.add_command(benchmark)
 
 

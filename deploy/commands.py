@@ -12,7 +12,6 @@ from encode_once.cache.options import (
     RunFolder,
     alert,
     data_option,
-    device_option,
     excel_option,
     grouped,
     json_option,
@@ -39,7 +38,6 @@ from encode_once.deploy.service_commands import promote, rollback, runs_list
 from encode_once.deploy.update_command import update
 from encode_once.extract.options import (
     INPUT_OPTIONS,
-    backend_option,
     trust_option,
     weights_by_encoder,
     weights_option,
@@ -356,52 +354,6 @@ def _export_whole(
     return {"output": str(place), "bytes": size, "compared_on": check.kind, **check.agreement.as_json()}
 
 
-@verb("predict")
-@click.argument("run", type=RunFolder())
-@data_option
-@click.option("--rows", default=500, show_default=True, type=click.IntRange(1), help="Rows to label.")
-@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1),
-              help="Rounds; figures are their medians.")  # fmt: skip
-@weights_option
-@trust_option
-@device_option
-@backend_option
-@json_option
-def bench_predict(
-    run: str,
-    data: str,
-    rows: int,
-    repeats: int,
-    weights: Sequence[str],
-    trust: bool,
-    device: str,
-    backend: str,
-    as_json: bool,
-) -> None:
-    """Time a Predictor: many rows compared with an extraction, and one row with its networks alone.
-
-    \b
-    Example:
-      encode-once bench predict runs/mlp --data photos --rows 1000
-    """
-    from encode_once.classify import load_run
-    from encode_once.deploy.bench.predicting import rates, text
-    from encode_once.extract import ComputeOptions
-
-    files = weights_by_encoder([*load_run(run).record.encoders], weights)
-    result = rates(
-        run,
-        data,
-        rows=rows,
-        repeats=repeats,
-        weights=files,
-        trust=trust,
-        device=device,
-        compute=ComputeOptions(backend=backend),
-    )
-    print_result(result, as_json, lambda: text(result))
-
-
 @verb()
 @click.argument("folders", nargs=-1, required=True, metavar="RUN|STORE...", type=RunFolder())
 @trust_option
@@ -451,4 +403,3 @@ verbs = (evaluate, predict, monitor, forget, export_run, migrate, update, promot
 of_stores = (verify,)
 of_runs = (runs_list,)
 of_recipes = (recipe_list, recipe_run)
-benches = (bench_predict,)

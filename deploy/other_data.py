@@ -68,9 +68,7 @@ def evaluate(
         >>> encode_once.evaluate("runs/mlp", "more-photos").metrics["mAP"]    # doctest: +SKIP
     """
     notes = list[str]()
-    path = None if store is None else os.fspath(store)
-    files = partial(weights_of, weights)
-    encoding = Encoding(path, device, files, trust, print_message, notes.extend, read, compute, progress)
+    encoding = _encoding(store, device, weights, trust, read, compute, notes, progress=progress)
     options = {"table": table != "auto", "trust": trust and (data is None or isinstance(run, Run))}
     _check_options(options | {"store": store, "weights": weights}, encoding, data)
     run = run if isinstance(run, Run) else load_run(run, trust=trust)
@@ -149,9 +147,7 @@ def predict(
         >>> encode_once.predict("runs/mlp", "input").frame().to_csv("scores.csv")    # doctest: +SKIP
     """
     notes = list[str]()
-    path = None if store is None else os.fspath(store)
-    files = partial(weights_of, weights)
-    encoding = Encoding(path, device, files, trust, print_message, notes.extend, read, compute, progress)
+    encoding = _encoding(store, device, weights, trust, read, compute, notes, progress=progress)
     options = {"table": table != "auto", "trust": trust and isinstance(run, Run)}
     _check_options(options | {"store": store, "weights": weights}, encoding, data)
     run = run if isinstance(run, Run) else load_run(run, trust=trust)
@@ -192,6 +188,31 @@ def label_rows_of(
     with store_for(run, encoding.store) as store:
         table = encoding.encode(run, data, store, encoding.trusted([run]), choose)
         return table, predicting.label(run, store, table, prevalence)
+
+
+def _encoding(
+    store: str | os.PathLike[str] | None,
+    device: str,
+    weights: Weights,
+    trust: bool,
+    read: ReadOptions,
+    compute: ComputeOptions,
+    notes: list[str],
+    *,
+    progress: bool,
+) -> Encoding:
+    """How other data are encoded, from options of `evaluate` and `predict`; warnings are added to notes."""
+    return Encoding(
+        None if store is None else os.fspath(store),
+        device,
+        partial(weights_of, weights),
+        trust,
+        say=print_message,
+        warn=notes.extend,
+        read=read,
+        compute=compute,
+        progress=progress,
+    )
 
 
 def _check_options(options: dict[str, Any], encoding: Encoding, data: Data | None) -> None:

@@ -1,7 +1,6 @@
 """Commands of stage 1: encode, time the encoding, and run the demo."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +27,10 @@ from encode_once.cache.options import (
 from encode_once.cache.views import views_text
 from encode_once.extract.compute import PRECISIONS, ComputeOptions
 from encode_once.extract.options import (
+    INPUT_OPTIONS,
     EncoderName,
     backend_option,
-    input_options,
+    read_options,
     shard,
     views_option,
     weights_by_encoder,
@@ -42,6 +42,13 @@ if TYPE_CHECKING:
     from encode_once.extract.readers import Reading, ReadOptions
     from encode_once.extract.report import Report
 
+label_set_option = click.option(
+    "--label-set",
+    "label_sets",
+    metavar="NAME=COLUMN",
+    multiple=True,
+    help="Further labels of the rows, for fit --labels NAME: a column, A,B,C or A:Z; repeatable.",
+)
 NAMED = 20  # failed inputs listed one by one; the rest are counted
 
 
@@ -113,14 +120,7 @@ def _say_counts(report: "Report", store: str) -> None:
 @views_option
 @click.option("--list", "list_encoders", is_flag=True, help="List the encoders and exit.")
 @data_option
-@input_options
-@click.option(
-    "--label-set",
-    "label_sets",
-    metavar="NAME=COLUMN",
-    multiple=True,
-    help="Further labels of the rows, for fit --labels NAME: a column, A,B,C or A:Z; repeatable.",
-)
+@grouped("read", read_options, *INPUT_OPTIONS, label_set_option)
 @store_option
 @weights_option
 @device_option
@@ -160,7 +160,6 @@ def extract(
     weights: Sequence[str],
     read: "ReadOptions",
     compute: ComputeOptions,
-    label_sets: Sequence[str],
     as_json: bool,
     dry_run: bool,
     **options: Any,
@@ -196,7 +195,6 @@ def extract(
         say(views_text())
         say_next("encoders", "efficientnet-lite0")
         return
-    read = replace(read, label_sets=label_sets)
     if dry_run:
         _print_understood(data, read, as_json=as_json)
         encoder = [] if encoders else ["--encoder", "efficientnet-lite0"]

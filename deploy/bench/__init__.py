@@ -1,1 +1,1 @@
-"""Measure how fast a run labels new rows, compared with a reference in the same run."""
+"""Benchmarks that join packages, each with a reference in the same run: of a run, the store, memory."""

@@ -1,4 +1,4 @@
-"""Benchmarks of what two packages do together: the store, a row from file to fit, and memory."""
+"""Benchmarks of what packages do together: a Predictor, the store, a row from file to fit, and memory."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from encode_once.cache.options import (
+    RunFolder,
+    data_option,
     device_option,
     json_option,
     print_result,
@@ -194,4 +196,50 @@ def bench_memory(
     print_result([*extracted, *fitted], as_json, lambda: "\n\n".join(map(table_text, tables)))
 
 
-benches = (bench_store, bench_scale, bench_memory)
+@verb("predict")
+@click.argument("run", type=RunFolder())
+@data_option
+@click.option("--rows", default=500, show_default=True, type=click.IntRange(1), help="Rows to label.")
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1),
+              help="Rounds; figures are their medians.")  # fmt: skip
+@weights_option
+@trust_option
+@device_option
+@backend_option
+@json_option
+def bench_predict(
+    run: str,
+    data: str,
+    rows: int,
+    repeats: int,
+    weights: Sequence[str],
+    trust: bool,
+    device: str,
+    backend: str,
+    as_json: bool,
+) -> None:
+    """Time a Predictor: many rows compared with an extraction, and one row with its networks alone.
+
+    \b
+    Example:
+      encode-once bench predict runs/mlp --data photos --rows 1000
+    """
+    from encode_once.classify import load_run
+    from encode_once.deploy.bench.predicting import rates, text
+    from encode_once.extract import ComputeOptions
+
+    files = weights_by_encoder([*load_run(run).record.encoders], weights)
+    result = rates(
+        run,
+        data,
+        rows=rows,
+        repeats=repeats,
+        weights=files,
+        trust=trust,
+        device=device,
+        compute=ComputeOptions(backend=backend),
+    )
+    print_result(result, as_json, lambda: text(result))
+
+
+benches = (bench_predict, bench_store, bench_scale, bench_memory)
