@@ -92,12 +92,28 @@ def _without_the_rarest(X: MatrixLike, order: IntArray) -> IntArray:
     limit = max(MAX_AXES, MAX_NUMBERS // n)
     if d <= limit:
         return order
-    rows = np.unique(np.linspace(0, n - 1, min(n, USUAL_ROWS)).astype(np.intp))
-    usual = np.median(X[rows], axis=0).astype(np.float32)
-    counts = sum((X[part] != usual).sum(axis=0) for part in chunks(n, d))[order]
+    usual, counts = _usual(X), np.zeros(d, np.intp)
+    for part in chunks(n, d):
+        rows = X[part]
+        counts += ((rows != usual) & (rows != 0)).sum(axis=0)
+    counts = counts[order]
     limit = max(limit, int((counts >= FREQUENT * n).sum()))
     most_frequent: IntArray = order[np.sort(np.argsort(-counts, kind="stable")[:limit])]
     return most_frequent
+
+
+def _usual(X: MatrixLike) -> Vectors:
+    """The median of each column of X (n, d) in some rows, (d,).
+
+    Where a column has negative numbers, it is standardised: 0 is then a missing vector, and is left out.
+    """
+    n = len(X)
+    rows = X[np.unique(np.linspace(0, n - 1, min(n, USUAL_ROWS)).astype(np.intp))]
+    is_missing = (rows == 0) & (rows.min(axis=0) < 0)
+    middle = (len(rows) - is_missing.sum(axis=0) - 1) // 2
+    ordered = np.sort(np.where(is_missing, np.float32(np.inf), rows), axis=0)
+    usual: Vectors = np.take_along_axis(ordered, middle[None], axis=0)[0]
+    return usual
 
 
 def _memory(n: int, d: int) -> float:

@@ -109,6 +109,22 @@ def test_of_very_many_columns_the_rarest_words_are_left_out_however_they_are_sca
     assert not notes
 
 
+@pytest.mark.parametrize("missing", [0.1, 0.7])
+def test_rows_without_words_do_not_make_words_frequent(missing, monkeypatch):
+    X, _ = words(1_000, 20)
+    X = X.astype(np.float32)
+    X[np.random.default_rng(1).random(1_000) < missing] = np.nan
+    shown = np.nansum(X, axis=0)
+    X, Y = np.asarray(Standardised(X, *standardisation(X, [(1, 20)]))), problem(0, 1_000, 1)[1]
+    monkeypatch.setattr(projection, "MAX_AXES", 8)
+    monkeypatch.setattr(projection, "MAX_NUMBERS", 8)
+    _, axes, _, notes = projection.learn(X, Y, 4, 0)
+    used = axes.any(axis=0)
+    assert used.sum() == 8
+    assert shown[used].min() >= shown[~used].max()
+    assert len(notes) == 1
+
+
 @pytest.mark.parametrize("n", [100, 30])
 def test_dense_columns_are_never_left_out(n, monkeypatch):
     """Of 5,000 columns, the only informative one was, as its variance was the least."""
