@@ -86,7 +86,7 @@ def _without_the_rarest(X: MatrixLike, order: IntArray) -> IntArray:
 
     A column is as frequent as the share of its rows that differ from its usual number, which is 0 before
     sparse columns are standardised. Unlike the variance, this does not depend on how columns are scaled.
-    Dense columns, and words that are `FREQUENT`, all stay.
+    Dense columns, and words that are `FREQUENT`, all stay; of others, at least a quarter of what is allowed.
     """
     n, d = X.shape
     limit = max(MAX_AXES, MAX_NUMBERS // n)
@@ -97,7 +97,7 @@ def _without_the_rarest(X: MatrixLike, order: IntArray) -> IntArray:
         rows = X[part]
         counts += ((rows != usual) & (rows != 0)).sum(axis=0)
     counts = counts[order]
-    limit = max(limit, int((counts >= FREQUENT * n).sum()))
+    limit = max(limit, int((counts >= FREQUENT * n).sum()) + limit // 4)
     most_frequent: IntArray = order[np.sort(np.argsort(-counts, kind="stable")[:limit])]
     return most_frequent
 
