@@ -109,8 +109,10 @@ class Linear(Head, Estimator):
         return self
 
     def predict_proba(self, X: MatrixLike) -> Scores:
-        logits = np.concatenate([X[part] @ self.coef_.T + self.intercept_ for part in chunks(*X.shape)])
-        scores: Scores = probabilities(torch.from_numpy(logits), self.task).numpy()
+        # In float64: sums in float32 differ in the last digits with the place of a row among the others.
+        weights = self.coef_.T.astype(np.float64)
+        logits = np.concatenate([X[part] @ weights + self.intercept_ for part in chunks(*X.shape)])
+        scores: Scores = probabilities(torch.from_numpy(logits), self.task).float().numpy()
         return scores
 
     def check(self) -> None:
