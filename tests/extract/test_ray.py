@@ -231,6 +231,7 @@ def test_a_driver_that_is_killed_and_started_again_goes_on(cluster, pictures, lo
     assert len(lines(log)) - 240 <= lost
 
 
+@pytest.mark.scale  # on a slow machine, more workers die than the input explains: the cause is not found yet
 def test_an_input_that_kills_its_process_is_a_failure_and_the_others_are_encoded(cluster, folder, log):
     root = folder(6)
     encode(root, [NAME], "first", progress=False)

@@ -58,7 +58,7 @@ def test_it_passes_the_checks_of_scikit_learn(name, objective):
     if objective == "macro" or name == "forest":  # whose probability of 0.5 is rounded to 0
         expected = expected | {"check_classifiers_train": NOT_HALF, "check_classifier_multioutput": NOT_HALF}
     results = check_estimator(
-        ThresholdedClassifier(estimator, objective=objective, cv=2),
+        ThresholdedClassifier(estimator, objective=objective, cv=3),
         expected_failed_checks=expected,
         on_skip=None,
     )
