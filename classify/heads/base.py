@@ -37,8 +37,8 @@ class Head(ABC):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What the last `fit` decided, as lines for the user; empty for most heads."""
-        return ()
+        """What the last `fit` decided, as lines for the user: its `notes_`; most heads have none."""
+        return getattr(self, "notes_", ())
 
     @property
     def takes_raw(self) -> bool:

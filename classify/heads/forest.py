@@ -1,6 +1,5 @@
 """A forest of all classes at once, on the features and a projection of them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -113,10 +112,6 @@ class Forest(Head, Estimator):
             "threshold": np.concatenate([tree.threshold for tree in trees]),
         }
         return self
-
-    @property
-    def notes(self) -> Sequence[str]:
-        return getattr(self, "notes_", ())
 
     def _memory(self, d: int, Y: PartialLabels) -> float:
         """About how many bytes a forest of d columns and labels Y (n, c) holds while it is fitted.

@@ -108,10 +108,6 @@ class GBM(CrossFittingHead, Estimator):
         )
         return scores
 
-    @property
-    def notes(self) -> Sequence[str]:
-        return getattr(self, "notes_", ())
-
     def _projected(self, X: MatrixLike, Y: PartialLabels) -> MatrixLike:
         """The columns (n, a) of the train rows X (n, d); what makes them, and the frequencies, are set."""
         self.center_, self.axes_, columns, self.notes_ = projection.learn(X, Y, self.components, self.seed)

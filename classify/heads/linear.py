@@ -155,10 +155,6 @@ class Linear(Head, Estimator):
         ]
         return C, layer, unsolved
 
-    @property
-    def notes(self) -> Sequence[str]:
-        return getattr(self, "notes_", ())
-
     def _problem(self, X: MatrixLike, Y: PartialLabels) -> "_Problem":
         problem = _Problem(X, on_device(Y, choose_device(self.device)), self._positives, self.components)
         if self.components and problem.axes is None:
